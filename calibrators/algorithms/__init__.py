@@ -1,0 +1,1 @@
+"""Calibrators, one per file: arrays in (`observe`, `merge`), a range out (`range`)."""

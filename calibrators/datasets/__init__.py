@@ -1,0 +1,1 @@
+"""One way to store samples per file: `accepts(uri)` and `open(uri, spec)`, found by file name."""

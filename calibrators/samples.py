@@ -1,0 +1,73 @@
+"""What a dataset yields, and what it is told about the model that will read it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+import numpy as np
+
+from calibrators.preprocess import Preprocess
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """One model input. `shape` has None where a dimension is free, the batch axis included."""
+
+    name: str
+    shape: tuple[int | None, ...]
+    dtype: np.dtype
+
+
+@dataclass(frozen=True)
+class DatasetSpec:
+    """What the samples are read for: the model's inputs and how raw data becomes them.
+
+    `keys` maps a model input's name, or "labels", to the key it has in the data.
+    """
+
+    inputs: tuple[InputSpec, ...]
+    preprocess: Preprocess = field(default_factory=Preprocess)
+    keys: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One sample: `feeds[input]` has the model's rank, with a batch axis of length 1."""
+
+    name: str
+    feeds: dict[str, np.ndarray]
+    label: int | None = None
+    split: str | None = None
+
+    def sha256(self) -> str:
+        """The hash of what the model is fed (names, dtypes, shapes, bytes), not of the file."""
+        digest = hashlib.sha256()
+        for name in sorted(self.feeds):
+            x = np.ascontiguousarray(self.feeds[name])
+            digest.update(f"{name}\0{x.dtype.str}\0{x.shape}\0".encode())
+            digest.update(x.data if x.size else b"")
+        return digest.hexdigest()
+
+
+class Dataset(Protocol):
+    """Samples in a fixed order, read one at a time and as often as asked, never all at once.
+
+    `splits[i]` is sample i's split ("calib", "test", … or None), known without reading it.
+    """
+
+    @property
+    def splits(self) -> Sequence[str | None]: ...
+
+    def read(self, indices: Sequence[int]) -> Iterator[Sample]:
+        """The samples at those ascending indices."""
+        ...
+
+
+def evenly_spaced(indices: Sequence[int], count: int) -> list[int]:
+    """`count` of the indices, spread over the whole sequence: files sorted by class stay mixed."""
+    if count >= len(indices):
+        return list(indices)
+    return [indices[i * len(indices) // count] for i in range(count)]

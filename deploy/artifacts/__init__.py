@@ -1,0 +1,1 @@
+"""What flows from stage to stage; each kind saves and loads itself."""

@@ -1,0 +1,1 @@
+"""Backends, one vendor per file: `build(model, settings, precision)` and `load(folder, …)`."""

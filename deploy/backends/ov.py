@@ -1,0 +1,232 @@
+"""OpenVINO: from ONNX (float or Q/DQ) to an IR on disk and an engine that runs it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.artifacts.engine import Engine, Layer
+from deploy.artifacts.model import Model, TensorSpec
+from deploy.errors import BuildError, MissingBackendError, one_line
+from deploy.files import json_bytes, write_aside
+from deploy.target import EngineSettings
+
+_XML = "model.xml"
+_IO = "engine.json"
+# names OpenVINO numbers as it goes: they'd differ with whatever ran before in the process
+_NUMBERED = re.compile(r"_\d+$")
+
+
+def build(model: Model, settings: EngineSettings, precision: str) -> OpenVinoEngine:
+    """Compile a model; BuildError when OpenVINO refuses it."""
+    try:
+        ir = _core().read_model(model.serialized)
+        _fix_batch(ir, settings)
+        _steady_names(ir)
+    except RuntimeError as error:
+        raise BuildError(
+            f"{model.name}: OpenVINO can't read the graph: {one_line(error)}; the operator named "
+            "there has to be exported differently"
+        ) from None
+    inputs = tuple(_spec_of(ir.input(spec.name), spec) for spec in model.inputs)
+    outputs = tuple(_spec_of(ir.output(spec.name), spec) for spec in model.outputs)
+    return OpenVinoEngine(ir, inputs, outputs, settings, precision)
+
+
+def load(folder: Path, settings: EngineSettings, precision: str) -> OpenVinoEngine:
+    """An engine from the IR that `save` wrote; BuildError when the folder isn't one."""
+    try:
+        described = json.loads((folder / _IO).read_text(encoding="utf-8"))
+        inputs = tuple(_spec_from(row) for row in described["inputs"])
+        outputs = tuple(_spec_from(row) for row in described["outputs"])
+        ir = _core().read_model(folder / _XML)
+    except OSError as error:
+        raise BuildError(f"{folder}: {error.strerror}: no engine there; build it again") from None
+    except (RuntimeError, ValueError, KeyError, TypeError) as error:
+        raise BuildError(f"{folder}: damaged engine: {one_line(error)}; build it again") from None
+    return OpenVinoEngine(ir, inputs, outputs, settings, precision)
+
+
+class OpenVinoEngine(Engine):
+    """A compiled OpenVINO model on the target's device, or on the CPU where that is absent."""
+
+    def __init__(
+        self,
+        ir: Any,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        settings: EngineSettings,
+        precision: str,
+    ) -> None:
+        super().__init__(inputs, outputs)
+        self._ir = ir
+        self._precision = precision
+        self._device = _available(settings.device)
+        try:
+            self._compiled: Any = _core().compile_model(
+                ir, self._device, _config(settings, precision)
+            )
+        except RuntimeError as error:
+            raise BuildError(
+                f"OpenVINO can't compile for {self._device}: {one_line(error)}; try --fp32, or "
+                "another target"
+            ) from None
+        self._request: Any = self._compiled.create_infer_request()
+
+    def save(self, folder: Path) -> None:
+        import openvino as ov
+
+        half = self._precision == "fp16"
+        ov.save_model(self._ir, folder / _XML, compress_to_fp16=half)
+        rows = {
+            "inputs": [_row(spec) for spec in self.inputs],
+            "outputs": [_row(spec) for spec in self.outputs],
+        }
+        write_aside(folder / _IO, json_bytes(rows))
+
+    def close(self) -> None:
+        super().close()
+        self._request = self._compiled = self._ir = None
+
+    def properties(self) -> dict[str, str]:
+        wanted = {
+            "inference_precision": "INFERENCE_PRECISION_HINT",
+            "threads": "INFERENCE_NUM_THREADS",
+            "streams": "NUM_STREAMS",
+            "performance_hint": "PERFORMANCE_HINT",
+        }
+        known = {str(p) for p in self._compiled.get_property("SUPPORTED_PROPERTIES")}
+        found = {
+            ours: _property_text(self._compiled.get_property(theirs))
+            for ours, theirs in wanted.items()
+            if theirs in known
+        }
+        name = str(_core().get_property(self._device, "FULL_DEVICE_NAME"))
+        return {"device": self._device, "device_name": name.strip(), **found}
+
+    def layers(self) -> tuple[Layer, ...]:
+        found = []
+        for node in self._compiled.get_runtime_model().get_ordered_ops():
+            info = node.get_rt_info()
+            kind = _info(info, "layerType")
+            if kind in ("Const", "Input", "Output"):
+                continue
+            origin = tuple(n for n in _info(info, "originalLayersNames").split(",") if n)
+            found.append(
+                Layer(
+                    node.get_friendly_name(),
+                    kind,
+                    _info(info, "runtimePrecision"),
+                    _info(info, "primitiveType"),
+                    origin,
+                )
+            )
+        return tuple(found)
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            results = self._request.infer(dict(feeds), share_inputs=True)
+        except RuntimeError as error:
+            raise BuildError(f"OpenVINO stopped: {one_line(error)}; check the feeds") from None
+        return {spec.name: np.array(results[spec.name]) for spec in self.outputs}
+
+    def _prepare(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], None]:
+        import openvino as ov
+
+        request = self._compiled.create_infer_request()
+        for name, x in feeds.items():
+            request.set_tensor(name, ov.Tensor(np.ascontiguousarray(x)))
+        return lambda: request.infer(share_outputs=True)
+
+    def _run_many(self, feeds: Mapping[str, np.ndarray], runs: int) -> None:
+        import openvino as ov
+
+        queue = ov.AsyncInferQueue(self._compiled)
+        for _ in range(runs):
+            queue.start_async(dict(feeds), share_inputs=True)
+        queue.wait_all()
+
+
+_SHARED_CORE: list[Any] = []
+
+
+def _core() -> Any:
+    """One OpenVINO core for the process: making one loads every device plugin."""
+    if not _SHARED_CORE:
+        try:
+            import openvino as ov
+        except ImportError as error:
+            raise MissingBackendError(
+                f"OpenVINO isn't installed ({error}); pip install openvino"
+            ) from None
+        _SHARED_CORE.append(ov.Core())
+    return _SHARED_CORE[0]
+
+
+def _available(device: str) -> str:
+    present = _core().available_devices
+    return device if any(name.split(".")[0] == device for name in present) else "CPU"
+
+
+def _config(settings: EngineSettings, precision: str) -> dict[str, Any]:
+    config: dict[str, Any] = {"PERFORMANCE_HINT": settings.performance_hint}
+    hint = settings.inference_precision.get(precision, "")  # type: ignore[call-overload]
+    if hint:
+        config["INFERENCE_PRECISION_HINT"] = hint
+    if settings.threads:
+        config["INFERENCE_NUM_THREADS"] = settings.threads
+    if settings.streams:
+        config["NUM_STREAMS"] = settings.streams
+    if settings.cache_dir:
+        config["CACHE_DIR"] = settings.cache_dir
+    return config
+
+
+def _fix_batch(ir: Any, settings: EngineSettings) -> None:
+    """Give every input whose first dimension is free the target's batch size."""
+    if settings.batch == "dynamic":
+        return
+    shapes = {}
+    for port in ir.inputs:
+        shape = port.get_partial_shape()
+        if len(shape) and shape[0].is_dynamic:
+            shape[0] = settings.batch
+        shapes[port] = shape
+    ir.reshape(shapes)
+
+
+def _steady_names(ir: Any) -> None:
+    """Number generated names by position, so that the same model gives the same IR file."""
+    for index, node in enumerate(ir.get_ordered_ops()):
+        name = node.get_friendly_name()
+        if _NUMBERED.sub("", name) == node.get_type_name():
+            node.set_friendly_name(f"{node.get_type_name()}_{index}")
+
+
+def _spec_of(port: Any, spec: TensorSpec) -> TensorSpec:
+    dims = [None if d.is_dynamic else d.get_length() for d in port.get_partial_shape()]
+    return TensorSpec(spec.name, np.dtype(port.get_element_type().to_dtype()), tuple(dims))
+
+
+def _row(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape)}
+
+
+def _spec_from(row: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(row["name"], np.dtype(row["dtype"]), tuple(row["shape"]))
+
+
+def _info(info: Any, key: str) -> str:
+    return str(info[key].value) if key in info else ""
+
+
+def _property_text(value: Any) -> str:
+    """`<Type: 'bfloat16'>` as bf16, an enum as its name, the rest as it prints."""
+    text = getattr(value, "name", None) or str(value)
+    found = re.search(r"'(\w+)'", text)
+    return (found.group(1) if found else text).replace("float", "f")

@@ -1,0 +1,107 @@
+"""ONNX Runtime on the CPU in float32: the numbers every engine is judged against."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import google.protobuf.message
+import numpy as np
+
+from deploy.artifacts.engine import Engine
+from deploy.artifacts.model import Model, copy_proto
+from deploy.errors import BuildError, one_line
+from deploy.files import write_aside
+from deploy.target import EngineSettings
+
+_FILE = "model.onnx"
+
+
+def build(
+    model: Model, settings: EngineSettings | None = None, precision: str = "fp32"
+) -> ReferenceEngine:
+    """An engine that runs the model as it is written; BuildError when ONNX Runtime can't."""
+    threads = settings.threads if settings else 0
+    return ReferenceEngine(model, threads=threads)
+
+
+def load(folder: Path, settings: EngineSettings, precision: str) -> ReferenceEngine:
+    """An engine from a folder that `save` wrote; BuildError when the folder isn't one."""
+    try:
+        model = Model.load(folder / _FILE)
+    except OSError as error:
+        raise BuildError(f"{folder}: {error.strerror}: no engine there; build it again") from None
+    except google.protobuf.message.DecodeError as error:
+        raise BuildError(f"{folder}: damaged engine: {one_line(error)}; build it again") from None
+    return build(model, settings, precision)
+
+
+def build_observer(model: Model, tensors: Sequence[str], *, exact: bool = False) -> ReferenceEngine:
+    """An engine that also returns the named inner tensors (not inputs), on one thread.
+
+    exact: run every node as written, with the runtime's own fusions off.
+    """
+    proto = copy_proto(model.proto)
+    known = {value.name for value in proto.graph.output}
+    inner = {value.name: value for value in proto.graph.value_info}
+    proto.graph.output.extend(
+        inner[name] for name in tensors if name in inner and name not in known
+    )
+    return ReferenceEngine(model.derive(proto, ()), threads=1, exact=exact)
+
+
+class ReferenceEngine(Engine):
+    """An ONNX Runtime session; safe to run from several threads at once."""
+
+    def __init__(self, model: Model, *, threads: int = 0, exact: bool = False) -> None:
+        super().__init__(model.inputs, model.outputs)
+        self._model = model
+        self._session: Any = _session(model, threads, exact)
+
+    def save(self, folder: Path) -> None:
+        write_aside(folder / _FILE, self._model.serialized)
+
+    def close(self) -> None:
+        super().close()
+        self._session = None
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        names = [spec.name for spec in self.outputs]
+        try:
+            return dict(zip(names, self._session.run(names, dict(feeds)), strict=True))
+        # ONNX Runtime's exceptions share no base class of their own
+        except Exception as error:
+            raise BuildError(
+                f"{self._model.name}: ONNX Runtime stopped: {one_line(error)}; check the sample's "
+                "values and --shape"
+            ) from None
+
+    def _prepare(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], None]:
+        session, fixed = self._session, dict(feeds)
+        return lambda: session.run(None, fixed)
+
+
+def _session(model: Model, threads: int, exact: bool) -> Any:
+    import onnxruntime as ort
+
+    options = ort.SessionOptions()
+    options.intra_op_num_threads = threads
+    options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    if exact:
+        options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
+    try:
+        return ort.InferenceSession(model.serialized, options, providers=["CPUExecutionProvider"])
+    # ONNX Runtime's exceptions share no base class of their own
+    except Exception as error:
+        raise BuildError(
+            f"{model.name}: the float32 reference (ONNX Runtime) can't run it: {one_line(error)}; "
+            "without a reference nothing can be proven, so export it with operators it has"
+        ) from None
+
+
+def cores() -> int:
+    """How many CPUs this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -1,0 +1,100 @@
+"""Latency and throughput of engines, the candidates always interleaved in one run.
+
+A shared machine drifts by more than what two engines differ: only figures from the same rounds
+can be compared, as ratios, and medians are what to quote.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from deploy.artifacts.engine import Engine
+
+_WARM_UP = 5
+_FEWEST_ROUNDS = 20
+
+
+@dataclass(frozen=True)
+class Latency:
+    """Milliseconds per call, one call at a time."""
+
+    median_ms: float
+    p90_ms: float
+    p99_ms: float
+    rounds: int
+
+
+@dataclass(frozen=True)
+class Throughput:
+    """Samples per second with as many calls in flight as the engine has streams."""
+
+    median_per_s: float
+    best_per_s: float
+    rounds: int
+
+
+def latency(
+    engines: Mapping[str, Engine],
+    feeds: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    rounds: int = 200,
+    budget_s: float = 4.0,
+) -> dict[str, Latency]:
+    """Per candidate, over `rounds` rounds or until `budget_s` is spent (20 rounds at least).
+
+    Each round calls every candidate twice and times the second call, so that each is measured
+    with its own data in the caches, not the previous candidate's.
+    """
+    calls = {name: engine.prepare(feeds[name]) for name, engine in engines.items()}
+    for call in calls.values():
+        for _ in range(_WARM_UP):
+            call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    end = time.perf_counter() + budget_s
+    for done in range(rounds):
+        if done >= _FEWEST_ROUNDS and time.perf_counter() > end:
+            break
+        for name, call in calls.items():
+            call()
+            start = time.perf_counter()
+            call()
+            times[name].append(time.perf_counter() - start)
+    return {name: _latency(np.asarray(seen) * 1e3) for name, seen in times.items()}
+
+
+def throughput(
+    engines: Mapping[str, Engine],
+    feeds: Mapping[str, Mapping[str, np.ndarray]],
+    *,
+    rounds: int = 7,
+    slice_s: float = 0.3,
+) -> dict[str, Throughput]:
+    """Samples per second: `rounds` slices of about `slice_s` each, the candidates in turn."""
+    runs = {}
+    for name, engine in engines.items():
+        engine.run_many(feeds[name], _WARM_UP)
+        start = time.perf_counter()
+        engine.run_many(feeds[name], 20)
+        each = (time.perf_counter() - start) / 20
+        runs[name] = max(20, int(slice_s / each))
+    rates: dict[str, list[float]] = {name: [] for name in engines}
+    for _ in range(rounds):
+        for name, engine in engines.items():
+            start = time.perf_counter()
+            engine.run_many(feeds[name], runs[name])
+            batch = next(iter(feeds[name].values())).shape[:1]
+            samples = runs[name] * (batch[0] if batch else 1)
+            rates[name].append(samples / (time.perf_counter() - start))
+    return {
+        name: Throughput(float(np.median(seen)), float(np.max(seen)), rounds)
+        for name, seen in rates.items()
+    }
+
+
+def _latency(ms: np.ndarray) -> Latency:
+    median, p90, p99 = np.percentile(ms, [50, 90, 99])
+    return Latency(float(median), float(p90), float(p99), int(ms.size))

@@ -1,0 +1,123 @@
+"""The `deploy` command: parse, call, print.
+
+Nothing heavy is imported here or in the command files: `deploy --help` needs click alone.
+"""
+
+from __future__ import annotations
+
+import signal
+import sys
+import traceback
+from types import FrameType
+
+import click
+
+from deploy.cli import (
+    bench,
+    build,
+    calibrate,
+    compile,
+    fuse,
+    load,
+    parity,
+    quantize,
+    simplify,
+    targets,
+    verify,
+)
+from deploy.errors import DeployError, one_line
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="onnx-deploy", prog_name="deploy")
+@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
+def cli(verbose: bool) -> None:
+    """Take an ONNX model to a vendor engine that is fast, small and provably still right.
+
+    \b
+    deploy build model.onnx --target cpu --int8 --data samples/
+
+    Exit codes: 0 ok, 1 failed, 2 usage, 3 the engine missed a parity gate, 130 interrupted.
+    """
+
+
+for command in (
+    build.command,
+    load.command,
+    simplify.command,
+    fuse.command,
+    calibrate.command,
+    quantize.command,
+    compile.command,
+    parity.command,
+    bench.command,
+    targets.command,
+    verify.command,
+):
+    cli.add_command(command)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command line and leave with the exit code of what happened."""
+    signal.signal(signal.SIGTERM, _terminated)
+    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+
+
+def run(arguments: list[str]) -> int:
+    """The exit code of a command line; errors are printed as one line on standard error."""
+    try:
+        code = cli.main(arguments, prog_name="deploy", standalone_mode=False)
+    except click.exceptions.Exit as stop:
+        return stop.exit_code
+    except click.UsageError as error:
+        where = error.ctx.command_path if error.ctx else "deploy"
+        return _fail(arguments, f"{one_line(error.format_message())}; see {where} --help", 2)
+    except (click.exceptions.Abort, KeyboardInterrupt):
+        return _fail(arguments, "interrupted; run the same command again to go on from there", 130)
+    except DeployError as error:
+        return _fail(arguments, one_line(error, 2000), error.exit_code)
+    except BrokenPipeError:
+        # the reader of our output went away (`deploy targets | head`): nothing is wrong
+        sys.stderr.close()
+        return 0
+    except OSError as error:
+        return _fail(arguments, _system(error), 1)
+    except MemoryError:
+        return _fail(arguments, "out of memory; use a smaller --batch or a machine with more", 1)
+    # a defect of ours still ends in one readable line; -v shows the rest
+    except Exception as error:
+        kind = type(error).__name__
+        return _fail(arguments, f"internal error: {kind}: {one_line(error)}; report it", 1)
+    return code if isinstance(code, int) else 0
+
+
+def _fail(arguments: list[str], message: str, code: int) -> int:
+    verbose = "-v" in arguments or "--verbose" in arguments
+    if verbose:
+        traceback.print_exc()
+    hint = "" if verbose or not message.startswith("internal") else " (-v shows where)"
+    click.echo(f"error: {message}{hint}", err=True)
+    return code
+
+
+def _system(error: OSError) -> str:
+    """The operating system's refusal with the file it is about and what to do."""
+    import errno
+
+    where = f"{error.filename}: " if error.filename else ""
+    reason = error.strerror or one_line(error)
+    advice = {
+        errno.ENOSPC: "free some space and run the same command again, finished stages are kept",
+        errno.EACCES: "choose a place you may write to",
+        errno.EPERM: "choose a place you may write to",
+        errno.EROFS: "choose a place you may write to",
+    }.get(error.errno or 0, "check the path")
+    return f"{where}{reason}; {advice}"
+
+
+def _terminated(number: int, frame: FrameType | None) -> None:
+    raise KeyboardInterrupt
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,85 @@
+"""`deploy build`: the whole line, from a model to a bundle."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deploy.cli import options
+from deploy.cli.terminal import Terminal, print_json
+
+if TYPE_CHECKING:
+    from deploy.artifacts.bundle import Bundle
+
+
+@click.command("build", short_help="The whole line: model in, proven engine and report out.")
+@click.argument("model", type=click.Path(path_type=Path))
+@options.target_option
+@options.precision_options
+@options.data_options
+@options.eval_options
+@options.calibrator_options
+@click.option("--ranges", metavar="FILE", help="Reuse a ranges.json; refused if it doesn't match.")
+@options.shape_option
+@options.batch_option
+@options.gate_options
+@options.preprocess_options
+@options.recipe_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the bundle.")
+@click.option("--fresh", is_flag=True, help="Ignore what an earlier, interrupted build finished.")
+@options.json_option
+def command(
+    model: Path, recipe: str | None, output: Path | None, fresh: bool, as_json: bool, **flags: Any
+) -> None:
+    """Build MODEL for a target: simplify, fuse, calibrate, quantize, compile, prove, package."""
+    from deploy.pipeline import Job, deploy_model, precision_of
+    from deploy.recipe import Recipe
+    from deploy.target import Target
+
+    chosen = Recipe.read(recipe, options.recipe_flags(flags))
+    target = Target.load(chosen.target)
+    precision = precision_of(chosen, target)
+    folder = output or Path(f"{model.stem}-{target.name}-{precision}")
+    job = Job(model, chosen, folder, ["deploy", *sys.argv[1:]], fresh, Terminal())
+    click.echo(f"{model} -> {target.name} ({target.title}), {precision}", err=True)
+    bundle = deploy_model(job)
+    for line in summary(bundle):
+        click.echo(line)
+    if as_json:
+        print_json({"bundle": str(bundle.folder), **bundle.manifest["results"]})
+
+
+def summary(bundle: Bundle) -> list[str]:
+    """The bundle's results in a few lines."""
+    results = bundle.manifest["results"]
+    lines = []
+    task = results["accuracy"]
+    if task:
+        lines.append(
+            f"accuracy   fp32 {task['reference_pct']:.2f} %, engine {task['engine_pct']:.2f} %, "
+            f"drop {task['drop']:.2f} ± {task['drop_error']:.2f} points "
+            f"on {task['samples']} samples"
+        )
+    lines.append(f"parity     {results['verdict']}")
+    measured = results["latency"]
+    latency = ", ".join(f"{name} {row['median_ms']:.3f} ms" for name, row in measured.items())
+    lines.append(f"latency    {latency} (median, interleaved)")
+    slower = _slower(measured, bundle.manifest["precision"])
+    if slower:
+        lines.append(slower)
+    lines.append(f"report     {bundle.folder / 'report.html'}")
+    return lines
+
+
+def _slower(measured: dict[str, Any], precision: str) -> str | None:
+    """Say so when a float engine beats the one that was built."""
+    own = measured[precision]["median_ms"]
+    best = min(measured, key=lambda name: measured[name]["median_ms"])
+    ratio = measured[best]["median_ms"] / own
+    # interleaved medians of one engine compiled twice differ by up to 3 %
+    if best == precision or ratio > 0.97:
+        return None
+    return f"note       {best} is faster here ({1 / ratio:.2f}x); consider --{best}"

@@ -1,0 +1,29 @@
+"""`deploy fuse`: the target's graph rewrites."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from deploy.cli import options
+from deploy.cli.stage import finish_graph_stage
+
+
+@click.command("fuse", short_help="Rewrite the graph so that it moves less and computes the same.")
+@click.argument("model", type=click.Path(path_type=Path))
+@options.target_option
+@options.shape_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
+@options.json_option
+def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:
+    """Apply the target's fusions to MODEL, and say for each what was done or why not."""
+    from deploy.fuse import fuse
+    from deploy.load import load, read
+    from deploy.recipe import Recipe
+    from deploy.target import Target
+
+    recipe = Recipe.read(None, options.recipe_flags(flags))
+    loaded = load(read(model), recipe.shape)
+    finish_graph_stage(fuse(loaded, Target.load(recipe.target).fusions), loaded, output, as_json)

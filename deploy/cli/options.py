@@ -1,0 +1,151 @@
+"""The flags of a recipe, each written once: flag == TOML key == field of `Recipe`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., Any])
+_PRECISIONS = ("int8", "fp16", "bf16", "fp32")
+
+
+class Numbers(click.ParamType[Any]):
+    """`0.485,0.456,0.406`, or one number; `x` separates as well: `224x224`."""
+
+    def __init__(self, kind: type[int] | type[float]) -> None:
+        self.kind = kind
+        self.name = f"{'INT' if kind is int else 'FLOAT'}[,…]"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        parts = str(value).replace("x", ",").split(",")
+        try:
+            return tuple(self.kind(part) for part in parts)
+        except ValueError:
+            kind = "whole numbers" if self.kind is int else "numbers"
+            self.fail(f"{value!r} is not a list of {kind}, such as 224,224", param, ctx)
+
+
+class Assignment(click.ParamType[Any]):
+    """`name=value`, split at the last `=` (names of inputs may hold one)."""
+
+    def __init__(self, example: str) -> None:
+        self.name = example
+        self.example = example
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if isinstance(value, tuple):
+            return value
+        key, sign, right = str(value).rpartition("=")
+        if not sign or not key or not right:
+            self.fail(f"{value!r} is not of the form {self.example}", param, ctx)
+        return key, right
+
+
+class Shape(Assignment):
+    """`name=1,3,224,224`; `?` keeps a dimension dynamic."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        key, right = super().convert(value, param, ctx)
+        if isinstance(right, list):
+            return key, right
+        parts = [part.strip() for part in right.split(",")]
+        if not all(part == "?" or part.lstrip("-").isdigit() for part in parts):
+            self.fail(f"{value!r} is not of the form {self.example}", param, ctx)
+        return key, [part if part == "?" else int(part) for part in parts]
+
+
+class Batch(click.ParamType[Any]):
+    """A batch size or `dynamic`."""
+
+    name = "INT|dynamic"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if value == "dynamic" or isinstance(value, int):
+            return value
+        if not str(value).isdigit() or int(value) < 1:
+            self.fail(f"{value!r} is neither a size from 1 up nor 'dynamic'", param, ctx)
+        return int(value)
+
+
+def _group(*options: Callable[[F], F]) -> Callable[[F], F]:
+    def decorate(function: F) -> F:
+        for option in reversed(options):
+            function = option(function)
+        return function
+
+    return decorate
+
+
+target_option = click.option("--target", metavar="NAME|FILE", help="Device; see `deploy targets`.")
+recipe_option = click.option("--recipe", metavar="FILE", help="TOML with the same keys as flags.")
+shape_option = click.option(
+    "--shape",
+    multiple=True,
+    type=Shape("name=1,3,224,224"),
+    help="Fix an input's shape; ? keeps a dimension dynamic.",
+)
+data_options = _group(
+    click.option("--data", metavar="URI", help="Samples: image folder, .npz, python:mod:function."),
+    click.option("--samples", type=click.IntRange(min=1), help="Calibrate on so many. [128]"),
+    click.option(
+        "--data-key",
+        multiple=True,
+        type=Assignment("input=key"),
+        help="The key an input (or `labels`) has in the data.",
+    ),
+)
+eval_options = _group(
+    click.option("--eval-data", metavar="URI", help="Judge on these instead of unused samples."),
+    click.option("--eval-samples", type=click.IntRange(min=1), help="Judge on so many. [1000]"),
+)
+preprocess_options = _group(
+    click.option("--resize", type=Numbers(int), help="Height,width; one number: shorter side."),
+    click.option("--crop", type=Numbers(int), help="Height,width from the centre."),
+    click.option("--mean", type=Numbers(float), help="Subtracted, per channel, after --scale."),
+    click.option("--std", type=Numbers(float), help="Divided by, per channel."),
+    click.option("--scale", type=float, help="Factor on 0..255 values. [1/255]"),
+    click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Of the input. [NCHW]"),
+    click.option("--color", type=click.Choice(["RGB", "BGR", "GRAY"]), help="[RGB]"),
+)
+calibrator_options = _group(
+    click.option("--calibrator", metavar="NAME", help="minmax, entropy, or your own. [minmax]"),
+    click.option("--batch-size", type=click.IntRange(min=1), help="Samples read at a time. [8]"),
+)
+gate_options = _group(
+    click.option("--max-drop", type=float, metavar="PCT", help="Accepted loss, in points."),
+    click.option("--min-sqnr-db", type=float, metavar="DB", help="Least SQNR of every output."),
+    click.option("--task", type=click.Choice(["auto", "classify", "none"]), help="[auto]"),
+)
+precision_options = _group(
+    click.option("--precision", type=click.Choice(_PRECISIONS), help="Of the engine."),
+    *(
+        click.option(
+            f"--{name}", "chosen", flag_value=name, multiple=True, help=f"--precision {name}"
+        )
+        for name in _PRECISIONS
+    ),
+)
+batch_option = click.option("--batch", type=Batch(), help="Batch size built into the engine.")
+json_option = click.option(
+    "--json", "as_json", is_flag=True, help="Print one JSON object as the last line."
+)
+
+
+def recipe_flags(flags: dict[str, Any]) -> dict[str, Any]:
+    """The given flags as recipe keys; click.UsageError for two precisions at once."""
+    given = {key: value for key, value in flags.items() if value is not None and value != ()}
+    for key in ("shape", "data_key"):
+        if key in given:
+            given[key] = dict(given[key])
+    chosen = sorted(
+        {*given.pop("chosen", ()), *([given["precision"]] if "precision" in given else [])}
+    )
+    if len(chosen) > 1:
+        raise click.UsageError(f"--{' and --'.join(chosen)} exclude each other; give one precision")
+    if chosen:
+        given["precision"] = chosen[0]
+    return given

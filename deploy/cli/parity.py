@@ -1,0 +1,81 @@
+"""`deploy parity`: does this engine compute what that model computes?"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from deploy.cli import options
+from deploy.cli.terminal import Terminal, print_json
+
+if TYPE_CHECKING:
+    from deploy.artifacts.parity import ParityReport
+
+
+@click.command("parity", short_help="Compare a model or engine with the float32 model.")
+@click.argument("reference", type=click.Path(path_type=Path))
+@click.argument("candidate", type=click.Path(path_type=Path), required=False)
+@options.target_option
+@options.precision_options
+@options.data_options
+@options.eval_options
+@options.gate_options
+@options.preprocess_options
+@options.shape_option
+@options.recipe_option
+@click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the figures as JSON.")
+@options.json_option
+def command(
+    reference: Path,
+    candidate: Path | None,
+    recipe: str | None,
+    output: Path | None,
+    as_json: bool,
+    **flags: Any,
+) -> None:
+    """Compare CANDIDATE (an engine folder, a bundle or an .onnx) with the model REFERENCE.
+
+    With a bundle as the only argument its engine is compared with the float32 outputs stored in
+    it. Exit 3 when a threshold is missed.
+    """
+    from deploy.compare import compare, recheck
+    from deploy.errors import ParityError
+    from deploy.recipe import Recipe
+
+    chosen = Recipe.read(recipe, options.recipe_flags(flags))
+    terminal = Terminal()
+    terminal.start("parity")
+    if candidate is None:
+        report = recheck(reference, chosen)
+    else:
+        report = compare(reference, candidate, chosen, terminal.advance)
+    terminal.done("parity", report.verdict(), reused=False)
+    _print(report)
+    if output:
+        report.save(output)
+    if as_json:
+        print_json(report.to_json())
+    if not report.passed:
+        raise ParityError(report.verdict())
+
+
+def _print(report: ParityReport) -> None:
+    for out in report.outputs:
+        agreement = ""
+        if out.top1_agreement_pct is not None:
+            agreement = f", top-1 agreement {out.top1_agreement_pct:.2f} %"
+        click.echo(
+            f"{out.name}: {out.sqnr_db:.1f} dB, cosine {out.cosine:.6f}, "
+            f"max abs {out.max_abs:.3g}{agreement}"
+        )
+    if report.task:
+        task = report.task
+        click.echo(
+            f"accuracy: {task.reference_pct:.2f} % -> {task.engine_pct:.2f} % "
+            f"on {task.samples} samples"
+        )
+    for gate in report.gates:
+        state = "ok" if gate.passed else "MISSED"
+        click.echo(f"{state:<7}{gate.name}: {gate.observed:.4g}, limit {gate.limit:g}")

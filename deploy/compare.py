@@ -1,0 +1,188 @@
+"""Models, engines and bundles on disk, side by side: what `deploy parity` and `bench` call."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from calibrators.samples import Sample
+from deploy.artifacts.bundle import Bundle
+from deploy.artifacts.engine import Engine
+from deploy.artifacts.parity import ParityReport
+from deploy.backends import reference
+from deploy.bench import latency, throughput
+from deploy.build import SETTINGS, load_engine
+from deploy.data import open_data
+from deploy.errors import BundleError, RecipeError
+from deploy.judge import limits_for
+from deploy.load import load, read
+from deploy.parity import Limits, parity
+from deploy.recipe import Recipe
+from deploy.simplify import seeded_feeds
+from deploy.target import EngineSettings, Precision, Target, with_batch
+
+
+def compare(
+    model: Path, candidate: Path, recipe: Recipe, advance: Callable[[int], None]
+) -> ParityReport:
+    """A candidate against an ONNX model, on the recipe's samples (seeded noise without any)."""
+    source = read(model)
+    loaded = load(source, recipe.shape)
+    # every given sample may judge here: nothing is being calibrated
+    judged = recipe.model_copy(update={"eval_data": recipe.eval_data or recipe.data, "data": None})
+    samples = open_data(judged, loaded).evaluation
+    with reference.build(source) as exact, open_candidate(candidate, recipe) as engine:
+        precision = precision_at(candidate, recipe)
+        limits = limits_for(Target.load(recipe.target), precision, recipe, loaded, samples)
+        return parity(exact, engine, samples, limits, about=samples.about, advance=advance)
+
+
+def recheck(folder: Path, recipe: Recipe) -> ParityReport:
+    """A bundle's engine against the float32 outputs stored with it, at the bundle's own gates."""
+    bundle = Bundle.load(folder)
+    built = Recipe.model_validate(bundle.manifest["recipe"])
+    overrides = {"max_drop": recipe.max_drop, "min_sqnr_db": recipe.min_sqnr_db}
+    built = built.model_copy(update={k: v for k, v in overrides.items() if v is not None})
+    feeds, expected = (_arrays(folder / "parity" / f) for f in ("samples.npz", "reference.npz"))
+    with open_candidate(folder, recipe) as engine:
+        stored = _Stored(engine, expected)
+        count = len(next(iter(feeds.values())))
+        samples = [
+            Sample(f"parity sample {i}", {name: x[i : i + 1] for name, x in feeds.items()})
+            for i in range(count)
+        ]
+        target = Target.load(built.target).tolerance(bundle.manifest["precision"])
+        # a handful of stored samples says nothing of accuracy: only the numbers are judged
+        tolerance = target.model_copy(
+            update={
+                "max_drop_pct": None,
+                "min_agreement_pct": None,
+                **({"min_sqnr_db": built.min_sqnr_db} if built.min_sqnr_db is not None else {}),
+            }
+        )
+        limits = Limits(tolerance, None, f"target {built.target}")
+        return parity(stored, engine, samples, limits, about="the samples stored in the bundle")
+
+
+def bench(
+    candidates: Sequence[Path], recipe: Recipe, *, rounds: int, threads: int
+) -> dict[str, dict[str, Any]]:
+    """Latency and throughput of every candidate, interleaved, keyed by its path."""
+    names = [str(path) for path in candidates]
+    if len(set(names)) < len(names):
+        raise RecipeError("a candidate is given twice; give each once")
+    single = {n: _timed(Path(n), recipe, "LATENCY", threads) for n in names}
+    many = {n: _timed(Path(n), recipe, "THROUGHPUT", threads) for n in names}
+    try:
+        feeds = {name: seeded_feeds(engine.inputs) for name, engine in single.items()}
+        times = latency(single, feeds, rounds=rounds, budget_s=60.0)
+        rates = throughput(many, feeds)
+    finally:
+        for engine in (*single.values(), *many.values()):
+            engine.close()
+    return {
+        name: {**asdict(times[name]), "samples_per_s": rates[name].median_per_s} for name in names
+    }
+
+
+def open_candidate(path: Path, recipe: Recipe) -> Engine:
+    """An engine from a bundle, an engine folder, or an ONNX file run by the reference backend."""
+    folder = engine_folder(path)
+    if folder is None:
+        return reference.build(load(read(path), recipe.shape))
+    chosen = _settings(folder)
+    target = _target_of(chosen, recipe)
+    return load_engine(folder, target, chosen["precision"])
+
+
+def engine_folder(path: Path) -> Path | None:
+    """Where the engine files lie; None for an ONNX file; BundleError for anything else."""
+    if path.is_file() or path.suffix == ".onnx":
+        return None
+    for folder in (path, path / "engine"):
+        if (folder / SETTINGS).is_file():
+            return folder
+    what = "no such file or folder" if not path.exists() else "neither a bundle nor an engine"
+    raise BundleError(f"{path}: {what}; give a bundle, an engine folder or an .onnx file")
+
+
+def precision_at(path: Path, recipe: Recipe) -> Precision:
+    """What the candidate was built for; an ONNX file counts as the recipe says, or fp32."""
+    folder = engine_folder(path)
+    if folder is not None:
+        found: Precision = _settings(folder)["precision"]
+        return found
+    return recipe.precision or "fp32"
+
+
+def _timed(path: Path, recipe: Recipe, hint: str, threads: int) -> Engine:
+    """A candidate compiled for latency or for throughput; an ONNX file for the recipe's target."""
+    from deploy import registry
+
+    folder = engine_folder(path)
+    if folder is None:
+        target = with_batch(Target.load(recipe.target), recipe.batch)
+        precision: Precision = recipe.precision or "fp32"
+    else:
+        chosen = _settings(folder)
+        target, precision = _target_of(chosen, recipe), chosen["precision"]
+    update = {"performance_hint": hint, "threads": threads or target.engine.threads}
+    settings = target.engine.model_copy(update=update)
+    backend = registry.module("backend", target.backend)
+    engine: Engine = (
+        backend.build(load(read(path), recipe.shape), settings, precision)
+        if folder is None
+        else backend.load(folder, settings, precision)
+    )
+    return engine
+
+
+def _settings(folder: Path) -> dict[str, Any]:
+    try:
+        chosen = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
+        EngineSettings.model_validate(chosen["engine"])
+        return {key: chosen[key] for key in ("backend", "precision", "engine")}
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise BundleError(f"{folder / SETTINGS}: damaged ({error!r}); build it again") from None
+
+
+def _target_of(chosen: dict[str, Any], recipe: Recipe) -> Target:
+    """The recipe's target with the backend and settings the engine was built with."""
+    settings = EngineSettings.model_validate(chosen["engine"])
+    return Target.load(recipe.target).model_copy(
+        update={"backend": chosen["backend"], "engine": settings}
+    )
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return {name: file[name] for name in file.files}
+    except (OSError, ValueError) as error:
+        raise BundleError(f"{path}: unreadable ({error}); build the bundle again") from None
+
+
+class _Stored(Engine):
+    """Answers with stored outputs, one sample after the other."""
+
+    def __init__(self, engine: Engine, expected: dict[str, np.ndarray]) -> None:
+        super().__init__(engine.inputs, engine.outputs)
+        self.expected = expected
+        self.next = 0
+
+    def save(self, folder: Path) -> None:
+        raise BundleError("stored outputs can't be saved as an engine")
+
+    def _run(self, feeds: Any) -> dict[str, np.ndarray]:
+        size = next(iter(feeds.values())).shape[0]
+        taken = slice(self.next, self.next + size)
+        self.next += size
+        return {name: x[taken] for name, x in self.expected.items()}
+
+    def _prepare(self, feeds: Any) -> Callable[[], None]:
+        raise BundleError("stored outputs can't be timed")

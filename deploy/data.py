@@ -1,0 +1,191 @@
+"""Which samples calibrate and which ones judge, from the recipe's dataset URIs."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from calibrators.samples import Dataset, DatasetSpec, InputSpec, Sample, evenly_spaced
+from deploy import registry
+from deploy.artifacts.model import Model
+from deploy.errors import CalibrationError, RecipeError, nearest
+from deploy.recipe import Recipe
+
+_CALIBRATION = ("calib", "calibration", "train")
+_EVALUATION = ("test", "eval", "val", "validation")
+_SYNTHETIC = 8
+_SEED = 7
+
+
+@dataclass(frozen=True)
+class SampleSet:
+    """Chosen samples of a dataset; iterate it as often as needed. `about` says in words what."""
+
+    uri: str
+    dataset: Dataset
+    indices: tuple[int, ...]
+    about: str
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[Sample]:
+        try:
+            yield from self.dataset.read(self.indices)
+        except ValueError as error:
+            raise CalibrationError(str(error)) from None
+
+    def sha256(self) -> str:
+        """One hash over every sample's feeds and labels, in order."""
+        digest = hashlib.sha256()
+        for sample in self:
+            digest.update(f"{sample.sha256()} {sample.label}\n".encode())
+        return digest.hexdigest()
+
+    def first(self, count: int) -> SampleSet:
+        return SampleSet(self.uri, self.dataset, self.indices[:count], self.about)
+
+
+@dataclass(frozen=True)
+class Data:
+    """calibration is None without --data; evaluation is then seeded noise."""
+
+    calibration: SampleSet | None
+    evaluation: SampleSet
+
+
+def open_data(recipe: Recipe, model: Model) -> Data:
+    """The recipe's samples for this model; RecipeError or CalibrationError if they don't fit."""
+    spec = DatasetSpec(inputs_of(model), recipe.preprocess(), recipe.data_key)
+    _check_keys(recipe, model)
+    if recipe.data is None:
+        if recipe.eval_data is None:
+            return Data(None, _synthetic(model))
+        judged = open_dataset(recipe.eval_data, spec)
+        return Data(None, _evaluation(recipe.eval_data, judged, recipe))
+    dataset = open_dataset(recipe.data, spec)
+    calibration = _calibration(recipe.data, dataset, recipe)
+    if recipe.eval_data is not None:
+        judged = open_dataset(recipe.eval_data, spec)
+        return Data(calibration, _evaluation(recipe.eval_data, judged, recipe))
+    return Data(calibration, _held_out(recipe.data, dataset, calibration, recipe))
+
+
+def open_samples(uri: str, recipe: Recipe, model: Model) -> SampleSet:
+    """`samples` of a dataset for a stage command, from its calibration split if it has one."""
+    spec = DatasetSpec(inputs_of(model), recipe.preprocess(), recipe.data_key)
+    _check_keys(recipe, model)
+    return _calibration(uri, open_dataset(uri, spec), recipe)
+
+
+def open_evaluation(uri: str, recipe: Recipe, model: Model) -> SampleSet:
+    """`eval_samples` of a dataset for a stage command, from its test split if it has one."""
+    spec = DatasetSpec(inputs_of(model), recipe.preprocess(), recipe.data_key)
+    _check_keys(recipe, model)
+    return _evaluation(uri, open_dataset(uri, spec), recipe)
+
+
+def open_dataset(uri: str, spec: DatasetSpec) -> Dataset:
+    """The first dataset kind that accepts the URI; CalibrationError when none does."""
+    for name in registry.names("dataset"):
+        kind = registry.module("dataset", name)
+        if kind.accepts(uri):
+            try:
+                dataset: Dataset = kind.open(uri, spec)
+            except ValueError as error:
+                raise CalibrationError(str(error)) from None
+            return dataset
+    path = Path(uri)
+    if not path.exists():
+        raise CalibrationError(f"{uri}: no such file or folder{_sibling(path)}; check --data")
+    kinds = (
+        "a folder of images, a .npz or .npy file, a folder of .npz files, python:module:function"
+    )
+    what = "an empty folder" if path.is_dir() and not any(path.iterdir()) else "not a dataset"
+    raise CalibrationError(f"{uri}: {what}; give {kinds}")
+
+
+def inputs_of(model: Model) -> tuple[InputSpec, ...]:
+    """What a dataset is told: the model's inputs, the first axis free as it is the batch."""
+    return tuple(
+        InputSpec(spec.name, (None, *spec.shape[1:]) if spec.shape else (), spec.dtype)
+        for spec in model.inputs
+    )
+
+
+def _check_keys(recipe: Recipe, model: Model) -> None:
+    names = [*(spec.name for spec in model.inputs), "labels"]
+    for key in recipe.data_key:
+        if key not in names:
+            raise RecipeError(
+                f"--data-key {key!r}{nearest(key, names)}: not an input of the model; "
+                f"there are: {', '.join(names)}"
+            )
+
+
+def _sibling(path: Path) -> str:
+    parent = path.parent if str(path.parent) else Path()
+    return nearest(path.name, [p.name for p in parent.iterdir()]) if parent.is_dir() else ""
+
+
+def _in(dataset: Dataset, names: Sequence[str]) -> list[int]:
+    return [i for i, split in enumerate(dataset.splits) if (split or "").lower() in names]
+
+
+def _calibration(uri: str, dataset: Dataset, recipe: Recipe) -> SampleSet:
+    own = _in(dataset, _CALIBRATION)
+    free = [i for i, split in enumerate(dataset.splits) if split is None]
+    pool = own or free or list(range(len(dataset.splits)))
+    chosen = evenly_spaced(pool, recipe.samples)
+    where = "its calibration split" if own else "all of it"
+    return SampleSet(uri, dataset, tuple(chosen), f"{len(chosen)} of {len(pool)}, from {where}")
+
+
+def _evaluation(uri: str, dataset: Dataset, recipe: Recipe) -> SampleSet:
+    own = _in(dataset, _EVALUATION)
+    pool = own or list(range(len(dataset.splits)))
+    chosen = evenly_spaced(pool, recipe.eval_samples)
+    where = "its test split" if own else "all of it"
+    return SampleSet(uri, dataset, tuple(chosen), f"{len(chosen)} of {len(pool)}, from {where}")
+
+
+def _held_out(uri: str, dataset: Dataset, used: SampleSet, recipe: Recipe) -> SampleSet:
+    """The test split, else samples calibration didn't use, else, saying so, the same ones."""
+    taken = set(used.indices)
+    own = _in(dataset, _EVALUATION)
+    if own and taken.isdisjoint(own):
+        return _evaluation(uri, dataset, recipe)
+    unused = [i for i in range(len(dataset.splits)) if i not in taken]
+    pool = unused or list(used.indices)
+    chosen = evenly_spaced(pool, recipe.eval_samples)
+    about = "samples not used in calibration" if unused else "the calibration samples themselves"
+    return SampleSet(uri, dataset, tuple(chosen), f"{len(chosen)} of {len(pool)}, {about}")
+
+
+class _Noise:
+    """Seeded normal values (ones for integers): proves arithmetic, says nothing of the task."""
+
+    def __init__(self, model: Model) -> None:
+        self.model = model
+        self.splits: list[str | None] = [None] * _SYNTHETIC
+
+    def read(self, indices: Sequence[int]) -> Iterator[Sample]:
+        for index in indices:
+            random = np.random.default_rng([_SEED, index])
+            feeds = {}
+            for spec in self.model.inputs:
+                shape = [1, *(d or 1 for d in spec.shape[1:])] if spec.shape else []
+                if spec.dtype.kind == "f":
+                    feeds[spec.name] = random.standard_normal(shape).astype(spec.dtype)
+                else:
+                    feeds[spec.name] = np.ones(shape, spec.dtype)
+            yield Sample(f"seeded noise {index}", feeds)
+
+
+def _synthetic(model: Model) -> SampleSet:
+    about = "seeded noise, as no data was given: shows equal arithmetic, not task accuracy"
+    return SampleSet("", _Noise(model), tuple(range(_SYNTHETIC)), about)

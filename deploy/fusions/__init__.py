@@ -1,0 +1,1 @@
+"""Fusions: one graph rewrite per file, a function named like the file."""

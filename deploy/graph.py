@@ -1,0 +1,93 @@
+"""Between a `Model` and onnx-graphsurgeon's linked graph, where all surgery happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+import onnx
+import onnx.checker
+import onnx.shape_inference
+import onnx_graphsurgeon as gs
+
+from deploy.artifacts.model import Decision, Model
+from deploy.errors import ModelError, one_line
+
+
+def to_graph(model: Model) -> gs.Graph:
+    """A linked copy of the model with shapes inferred and `Constant` nodes turned into weights."""
+    graph = gs.import_onnx(infer(model.proto))
+    for node in graph.nodes:
+        if node.op == "Constant" and isinstance(node.attrs.get("value"), gs.Constant):
+            constant = gs.Constant(node.outputs[0].name, node.attrs["value"].values)
+            _replace_value(graph, node.outputs[0], constant)
+    graph.cleanup(remove_unused_graph_inputs=False)
+    return graph
+
+
+def to_model(graph: gs.Graph, origin: Model, decisions: Iterable[Decision]) -> Model:
+    """The graph as a checked model; ModelError when a rewrite broke a rule of ONNX."""
+    graph.cleanup(remove_unused_graph_inputs=False).toposort()
+    proto = gs.export_onnx(graph, do_type_check=False, ir_version=origin.proto.ir_version)
+    # exported shapes were inferred before the rewrite: infer them again from the inputs alone
+    del proto.graph.value_info[:]
+    proto = verified(proto, origin.name)
+    return origin.derive(proto, decisions)
+
+
+def infer(proto: onnx.ModelProto) -> onnx.ModelProto:
+    """The model with every inferable shape written down (a copy)."""
+    return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+
+
+def verified(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    """The model with shapes inferred, after the ONNX checker and strict inference accept it."""
+    try:
+        onnx.checker.check_model(proto)
+        return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    except (onnx.checker.ValidationError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(
+            f"{name}: a rewrite left an invalid graph: {one_line(error)}; report this, and build "
+            "with a target file whose fusions leave out the last one"
+        ) from None
+
+
+def label(node: gs.Node) -> str:
+    """The node's name, or its operator and first output where the exporter gave none."""
+    return node.name or f"{node.op} -> {node.outputs[0].name if node.outputs else '?'}"
+
+
+def producer(tensor: gs.Tensor) -> gs.Node | None:
+    """The node that computes a tensor; None for inputs and weights."""
+    return tensor.inputs[0] if tensor.inputs else None
+
+
+def constant(tensor: gs.Tensor) -> np.ndarray | None:
+    """A weight's values; None when the tensor is computed at run time."""
+    return np.asarray(tensor.values) if isinstance(tensor, gs.Constant) else None
+
+
+def elements(tensor: gs.Tensor) -> int | None:
+    """How many elements per sample: symbolic dimensions count as 1; None for unknown shapes."""
+    if tensor.shape is None:
+        return None
+    return int(np.prod([d if isinstance(d, int) and d > 0 else 1 for d in tensor.shape]))
+
+
+def rank(tensor: gs.Tensor) -> int | None:
+    return None if tensor.shape is None else len(tensor.shape)
+
+
+def _replace_value(graph: gs.Graph, old: gs.Tensor, new: gs.Tensor) -> None:
+    for reader in list(old.outputs):
+        for index, value in enumerate(reader.inputs):
+            if value is old:
+                reader.inputs[index] = new
+    if any(o is old for o in graph.outputs):
+        return  # a constant graph output keeps its node
+    old.inputs.clear()
+
+
+def names_in_use(nodes: Sequence[gs.Node]) -> set[str]:
+    """Every tensor name around those nodes."""
+    return {t.name for n in nodes for t in (*n.inputs, *n.outputs)}

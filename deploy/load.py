@@ -1,0 +1,214 @@
+"""From an ONNX file to a checked model with shapes, or an error that names what is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import google.protobuf.message
+import onnx
+import onnx.checker
+import onnx.shape_inference
+import onnx.version_converter
+
+from deploy import registry
+from deploy.artifacts.model import Decision, Model, copy_proto
+from deploy.errors import ModelError, nearest, one_line
+from deploy.external_data import embed_external_data
+from deploy.shapes import apply_shapes
+from deploy.weights import check_weights
+
+# per-channel QuantizeLinear/DequantizeLinear begin with 13
+LOWEST_OPSET = 13
+PLUGIN_DOMAIN = "onnx_deploy"
+_KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
+
+
+def read(path: Path) -> Model:
+    """The file as it is, external data embedded: what parity will compare against."""
+    if not path.exists():
+        siblings = [p.name for p in path.parent.glob("*.onnx")] if path.parent.is_dir() else []
+        raise ModelError(f"{path}: no such file{nearest(path.name, siblings)}")
+    if not path.is_file():
+        raise ModelError(f"{path}: not a file; give the .onnx file itself")
+    content = path.read_bytes()
+    proto = onnx.ModelProto()
+    try:
+        proto.ParseFromString(content)
+    except google.protobuf.message.DecodeError:
+        raise ModelError(
+            f"{path}: {_looks_like(content)}; export or download the model again"
+        ) from None
+    if not proto.opset_import or not proto.graph.node:
+        what = "an ONNX file without nodes" if proto.opset_import else _looks_like(content)
+        raise ModelError(f"{path}: {what}; export or download the model again")
+    embed_external_data(proto, path)
+    return Model(proto, path.stem)
+
+
+def load(source: Model, shapes: Mapping[str, tuple[int | None, ...]] | None = None) -> Model:
+    """The model checked, sorted, at opset 13 or above, with all shapes inferred.
+
+    ModelError names the first thing that can't be taken. Symbolic dimensions other than the batch
+    need an entry in `shapes`, where None keeps a dimension dynamic.
+    """
+    proto = copy_proto(source.proto)
+    decisions: list[Decision] = []
+    _check_domains(proto, source.name)
+    _check_opset(proto, source.name)
+    if _sort(proto, source.name):
+        decisions.append(_note("sort", source.name, "nodes were not in topological order"))
+    check_weights(proto, source.name)
+    _check(proto, source.name)
+    proto = _convert(proto, source.name, decisions)
+    apply_shapes(proto, shapes or {}, source.name)
+    proto = _infer(proto, source.name)
+    model = source.derive(proto, decisions)
+    # reading the specs reports inputs and outputs that aren't tensors
+    _ = model.inputs, model.outputs
+    return model
+
+
+def _looks_like(content: bytes) -> str:
+    if not content:
+        return "an empty file, not ONNX"
+    if content[:4] == b"PK\x03\x04":
+        return "a zip archive (a PyTorch checkpoint?), not ONNX"
+    if content[:1] in (b"<", b"{") or content[:7] == b"version":
+        return "a text file (a Git LFS pointer or a web page?), not ONNX"
+    return f"{len(content)} bytes that are not ONNX, or a truncated ONNX file"
+
+
+def _note(rule: str, subject: str, reason: str) -> Decision:
+    return Decision("load", rule, "applied", subject, reason)
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and every subgraph in it (bodies of If, Loop, Scan)."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from graphs(attribute.g)
+            for sub in attribute.graphs:
+                yield from graphs(sub)
+
+
+def _check_domains(proto: onnx.ModelProto, name: str) -> None:
+    own = {(f.domain, f.name) for f in proto.functions}
+    plugins = registry.names("plugin")
+    for graph in graphs(proto.graph):
+        for node in graph.node:
+            known = node.domain in _KNOWN_DOMAINS or (node.domain, node.op_type) in own
+            if known or (node.domain == PLUGIN_DOMAIN and node.op_type in plugins):
+                continue
+            raise ModelError(
+                f"{name}: node {_label(node)} is {node.op_type} of domain {node.domain!r}, which "
+                "nothing here can run; export it with standard ONNX operators or as a model-local "
+                "function"
+            )
+
+
+def _check_opset(proto: onnx.ModelProto, name: str) -> None:
+    newest = onnx.defs.onnx_opset_version()
+    for entry in proto.opset_import:
+        if entry.domain in ("", "ai.onnx") and not 1 <= entry.version <= newest:
+            raise ModelError(
+                f"{name}: opset {entry.version}; this onnx-deploy knows 1 to {newest}. Export "
+                "with an opset in that range, 17 runs everywhere"
+            )
+    if not any(e.domain in ("", "ai.onnx") for e in proto.opset_import):
+        raise ModelError(
+            f"{name}: no version of the default operator set is given; export it again"
+        )
+
+
+def _sort(proto: onnx.ModelProto, name: str) -> bool:
+    """Put nodes in topological order; False if they were. ModelError names a cycle."""
+    graph = proto.graph
+    ready = {v.name for v in graph.input} | {i.name for i in graph.initializer} | {""}
+    ready |= {i.values.name for i in graph.sparse_initializer}
+    produced = {o for n in graph.node for o in n.output}
+    todo, order = list(graph.node), []
+    in_order = True
+    while todo:
+        blocked = []
+        for node in todo:
+            needs = {i for i in _reads(node) if i in produced}
+            if needs <= ready:
+                order.append(node)
+                ready.update(node.output)
+            else:
+                blocked.append(node)
+        if len(blocked) == len(todo):
+            raise ModelError(
+                f"{name}: the graph has a cycle through {_label(blocked[0])}; a node's input "
+                "depends on its own output. Export the model again"
+            )
+        in_order = in_order and not blocked
+        todo = blocked
+    if in_order:
+        return False
+    sorted_nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in order]
+    del graph.node[:]
+    graph.node.extend(sorted_nodes)
+    return True
+
+
+def _reads(node: onnx.NodeProto) -> set[str]:
+    """Every value a node needs, those its subgraphs take from outside included."""
+    names = set(node.input)
+    for attribute in node.attribute:
+        bodies = [attribute.g] if attribute.type == onnx.AttributeProto.GRAPH else []
+        for body in [*bodies, *attribute.graphs]:
+            for inner in body.node:
+                names |= _reads(inner)
+    return names
+
+
+def _check(proto: onnx.ModelProto, name: str) -> None:
+    try:
+        onnx.checker.check_model(proto, full_check=False)
+    except (onnx.checker.ValidationError, ValueError) as error:
+        text = one_line(error)
+        if "No Op registered" in text:
+            op = text.split("No Op registered for ")[1].split()[0]
+            known = {s.name for s in onnx.defs.get_all_schemas()}
+            raise ModelError(
+                f"{name}: unknown operator {op!r}{nearest(op, known)} at opset "
+                f"{_default_opset(proto)}; export it with standard ONNX operators"
+            ) from None
+        raise ModelError(f"{name}: the ONNX checker refuses it: {text}") from None
+
+
+def _default_opset(proto: onnx.ModelProto) -> int:
+    return int(next(e.version for e in proto.opset_import if e.domain in ("", "ai.onnx")))
+
+
+def _convert(proto: onnx.ModelProto, name: str, decisions: list[Decision]) -> onnx.ModelProto:
+    version = _default_opset(proto)
+    if version >= LOWEST_OPSET:
+        return proto
+    try:
+        converted = onnx.version_converter.convert_version(proto, LOWEST_OPSET)
+    except (RuntimeError, ValueError) as error:
+        raise ModelError(
+            f"{name}: opset {version} can't be converted to {LOWEST_OPSET}, the lowest that "
+            f"quantizes per channel: {one_line(error, 160)}. Export it with opset 13 or above"
+        ) from None
+    reason = f"opset {version} -> {LOWEST_OPSET}, the lowest that quantizes per channel"
+    decisions.append(_note("convert_opset", name, reason))
+    return converted
+
+
+def _infer(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
+    try:
+        return onnx.shape_inference.infer_shapes(proto, strict_mode=True, data_prop=True)
+    except (onnx.shape_inference.InferenceError, ValueError) as error:
+        raise ModelError(
+            f"{name}: shapes don't fit together: {one_line(error)}; if --shape was given, check it"
+        ) from None
+
+
+def _label(node: onnx.NodeProto) -> str:
+    return repr(node.name or f"{node.op_type} -> {node.output[0] if node.output else '?'}")

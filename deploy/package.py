@@ -1,0 +1,121 @@
+"""The bundle folder: assembled aside, complete with its manifest, then renamed into place."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from deploy.artifacts.bundle import MANIFEST, Bundle, write_manifest
+from deploy.artifacts.model import Model
+from deploy.artifacts.parity import ParityReport
+from deploy.artifacts.ranges import Ranges
+from deploy.bench import Latency
+from deploy.data import Data
+from deploy.errors import BundleError, RecipeError
+from deploy.files import folder_aside, json_bytes, sha256_of, write_aside
+from deploy.recipe import Recipe
+from deploy.target import Precision, Target
+
+
+@dataclass(frozen=True)
+class Findings:
+    """Everything one build produced; folders are finished stages in the work folder."""
+
+    job_command: list[str]
+    recipe: Recipe
+    target: Target
+    precision: Precision
+    data: Data
+    graphs: dict[str, Model]
+    ranges: Ranges | None
+    engine: Path
+    evidence: Path
+    parity: ParityReport
+    latency: dict[str, Latency]
+    tools: dict[str, str]
+
+
+def check_output(output: Path, source: Model) -> None:
+    """RecipeError unless `output` is free, or holds an earlier bundle of the same model."""
+    if output.is_symlink() or (output.exists() and not output.is_dir()):
+        raise RecipeError(f"{output}: exists and is not a folder; give another -o")
+    if not output.exists() or not any(output.iterdir()):
+        return
+    if not (output / MANIFEST).is_file():
+        first = min(p.name for p in output.iterdir())
+        raise RecipeError(
+            f"{output}: holds {first!r} and no manifest, so it isn't a bundle and won't be "
+            "overwritten; give another -o"
+        )
+    try:
+        bundle = Bundle.load(output)
+    except BundleError as error:
+        raise RecipeError(f"{error}; it won't be overwritten, give another -o") from None
+    if bundle.manifest["model"]["sha256"] != source.sha256:
+        raise RecipeError(
+            f"{output}: holds the bundle of another model ({bundle.name}, sha256 "
+            f"{bundle.manifest['model']['sha256'][:12]}; this one is {source.sha256[:12]}); give "
+            "another -o or remove the folder"
+        )
+
+
+def package(findings: Findings, output: Path) -> Bundle:
+    """Write the bundle to `output`, or to `<output>.failed` when parity missed a gate.
+
+    A failed build leaves an earlier good bundle in `output` alone.
+    """
+    folder = output if findings.parity.passed else output.with_name(f"{output.name}.failed")
+    with folder_aside(folder) as aside:
+        _fill(aside, findings)
+    if findings.parity.passed:
+        stale = output.with_name(f"{output.name}.failed")
+        if (stale / MANIFEST).is_file():
+            shutil.rmtree(stale)
+    return Bundle.load(folder)
+
+
+def _fill(folder: Path, findings: Findings) -> None:
+    # imported here: only a finished build needs the report's parts
+    from deploy.report.content import report_content
+    from deploy.report.html import render
+
+    (folder / "model").mkdir()
+    for name in ("fused", "quantized"):
+        if name in findings.graphs:
+            findings.graphs[name].save(folder / "model" / f"{name}.onnx")
+    _copy(findings.engine, folder / "engine")
+    _copy(findings.evidence, folder / "parity")
+    if findings.ranges is not None:
+        findings.ranges.save(folder / "ranges.json")
+    content = report_content(findings)
+    write_aside(folder / "report.json", json_bytes(content))
+    write_aside(folder / "report.html", render(content, findings.ranges).encode())
+    write_manifest(folder, _manifest(folder, findings, content))
+
+
+def _copy(stage: Path, folder: Path) -> None:
+    """A stage's product without the work folder's own record."""
+    shutil.copytree(stage, folder, ignore=shutil.ignore_patterns("stage.json"))
+
+
+def _manifest(folder: Path, findings: Findings, content: dict[str, Any]) -> dict[str, Any]:
+    source = findings.graphs["source"]
+    calibration, evaluation = findings.data.calibration, findings.data.evaluation
+    ranges = folder / "ranges.json"
+    return {
+        "status": "ok" if findings.parity.passed else "parity failed",
+        "model": {"name": source.name, "sha256": source.sha256},
+        "target": findings.target.name,
+        "precision": findings.precision,
+        "recipe": findings.recipe.model_dump(mode="json"),
+        "data": {
+            "calibration_sha256": calibration.sha256() if calibration else None,
+            "evaluation_sha256": evaluation.sha256(),
+        },
+        "ranges_sha256": sha256_of(ranges) if ranges.is_file() else None,
+        "tools": findings.tools,
+        "command": findings.job_command,
+        "results": {**content["summary"], "latency": content["measured"]["latency"]},
+    }

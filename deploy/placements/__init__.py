@@ -1,0 +1,1 @@
+"""Placements: where Q/DQ may sit, one vendor per file, a function named like the file."""

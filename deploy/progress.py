@@ -1,0 +1,19 @@
+"""What a build says while it works: to nobody here, to a terminal in `deploy.cli`."""
+
+from __future__ import annotations
+
+
+class Progress:
+    """Hears of every stage; this one keeps quiet."""
+
+    def start(self, stage: str, total: int | None = None) -> None:
+        """A stage begins; `total` samples will be worked through, if it knows."""
+
+    def advance(self, count: int) -> None:
+        """So many more samples of the current stage are done."""
+
+    def done(self, stage: str, result: str, *, reused: bool) -> None:
+        """A stage ended, with its result in words."""
+
+    def close(self) -> None:
+        """Nothing more will come: the build ended, or an error did it."""

@@ -1,0 +1,102 @@
+"""What the user asked for, from a TOML file and flags, validated once.
+
+Every field is a TOML key and a flag of the same name (`max_drop` is `--max-drop`).
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+
+from calibrators.preprocess import Preprocess
+from deploy.errors import RecipeError
+from deploy.target import Precision
+from deploy.validation import explain
+
+
+class Recipe(BaseModel):
+    """All the choices of one build; what is None is decided by the target.
+
+    data, eval_data: dataset URIs; eval_data defaults to data's test split or unused samples.
+    samples, eval_samples: at most so many, spread evenly over the data.
+    batch_size: samples read and handed over together; the ranges don't depend on it.
+    shape: per input, one entry per dimension; None keeps that dimension dynamic.
+    max_drop: percentage points, of accuracy with labels, of top-1 agreement without.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
+
+    target: str = "cpu"
+    precision: Precision | None = None
+    data: str | None = None
+    eval_data: str | None = None
+    data_key: dict[str, str] = {}
+    samples: int = Field(default=128, ge=1)
+    eval_samples: int = Field(default=1000, ge=1)
+    batch_size: int = Field(default=8, ge=1)
+    calibrator: str = "minmax"
+    ranges: str | None = None
+    shape: dict[str, tuple[int | None, ...]] = {}
+    batch: int | Literal["dynamic"] | None = None
+    task: Literal["auto", "classify", "none"] = "auto"
+    max_drop: float | None = Field(default=None, ge=0, le=100)
+    min_sqnr_db: float | None = None
+    resize: tuple[int, ...] | None = None
+    crop: tuple[int, ...] | None = None
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+    scale: float | None = None
+    layout: Literal["NCHW", "NHWC"] = "NCHW"
+    color: Literal["RGB", "BGR", "GRAY"] = "RGB"
+
+    @field_validator("resize", "crop", "mean", "std", mode="before")
+    @classmethod
+    def _number_is_a_list_of_one(cls, value: Any) -> Any:
+        return (value,) if isinstance(value, int | float) else value
+
+    @field_validator("shape", mode="before")
+    @classmethod
+    def _question_mark_is_dynamic(cls, value: Any) -> Any:
+        if not isinstance(value, Mapping):
+            return value
+        return {k: [None if d in ("?", -1) else d for d in v] for k, v in value.items()}
+
+    @classmethod
+    def read(cls, file: str | None, flags: Mapping[str, Any]) -> Recipe:
+        """The TOML file's keys, overridden by the flags that were given (not None)."""
+        table = _toml(Path(file)) if file else {}
+        given = {key: value for key, value in flags.items() if value is not None}
+        source = file or "flags"
+        try:
+            recipe = cls.model_validate(table | given)
+            recipe.preprocess()
+        except ValidationError as error:
+            raise RecipeError(f"{source}: {explain(error, cls)}") from None
+        except ValueError as error:
+            raise RecipeError(f"{source}: {error}") from None
+        return recipe
+
+    def preprocess(self) -> Preprocess:
+        """How raw images become the model's input; ValueError for an impossible combination."""
+        return Preprocess(
+            resize=self.resize,
+            crop=self.crop,
+            mean=self.mean,
+            std=self.std,
+            scale=self.scale,
+            layout=self.layout,
+            color=self.color,
+        )
+
+
+def _toml(path: Path) -> dict[str, Any]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise RecipeError(f"{path}: {error.strerror}; give an existing recipe file") from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{path}: not valid TOML: {error}") from None

@@ -1,0 +1,177 @@
+"""The fusion driver: rules only say what they would do, the driver alone changes the graph.
+
+A rule is a pure function `rule(node) -> Replace | Skip | None`. The driver runs it to a fixed
+point over a work list, refuses a replacement that would lose a value somebody else reads, keeps
+the names of outputs, names new constants after the output they feed (never after a weight, which
+two nodes may share), and reports what fired and, with its reason, what didn't.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploy.artifacts.model import Decision
+from deploy.errors import ModelError
+from deploy.graph import label, names_in_use
+
+# a rule that undoes another one's work would run for ever; honest rules stay far below this
+_ROUNDS_PER_NODE = 20
+
+
+@dataclass(frozen=True)
+class New:
+    """A node to be made. An input is an existing tensor, an output of another `New` in the same
+    `Replace`, or an array that becomes a constant; an output is an existing tensor (its name is
+    kept) or a fresh `gs.Variable("")` (the driver names it)."""
+
+    op: str
+    inputs: tuple[gs.Tensor | np.ndarray, ...]
+    outputs: tuple[gs.Variable, ...]
+    attrs: Mapping[str, Any] = field(default_factory=dict)
+    domain: str | None = None
+
+
+@dataclass(frozen=True)
+class Replace:
+    """Take the nodes `remove` out and put `add` in; `bytes_saved` is traffic per sample."""
+
+    remove: tuple[gs.Node, ...]
+    add: tuple[New, ...]
+    reason: str
+    bytes_saved: int = 0
+
+
+@dataclass(frozen=True)
+class Skip:
+    """The rule's pattern is there, but a guard holds: the reason, for the report."""
+
+    reason: str
+
+
+Rule = Callable[[gs.Node], Replace | Skip | None]
+
+
+def rewrite(graph: gs.Graph, name: str, rule: Rule) -> list[Decision]:
+    """Apply one rule everywhere it holds, in place; what fired first, then what was skipped."""
+    driver = _Driver(graph, name, rule)
+    driver.run()
+    return driver.decisions()
+
+
+class _Driver:
+    def __init__(self, graph: gs.Graph, name: str, rule: Rule) -> None:
+        self.graph = graph
+        self.name = name
+        self.rule = rule
+        self.fired: list[Decision] = []
+        self.skipped: dict[int, Decision] = {}
+        self.alive = {id(node): node for node in graph.nodes}
+        self.taken = names_in_use(graph.nodes)
+        self.outputs = {id(tensor) for tensor in graph.outputs}
+
+    def run(self) -> None:
+        queue = deque(self.graph.nodes)
+        budget = _ROUNDS_PER_NODE * (len(queue) + 1)
+        while queue:
+            node = queue.popleft()
+            if id(node) not in self.alive:
+                continue
+            budget -= 1
+            if budget < 0:
+                raise ModelError(
+                    f"fusion {self.name!r} doesn't come to an end near node {label(node)!r}; "
+                    "report this, and build with a target file that leaves it out"
+                )
+            queue.extend(self._visit(node))
+        self.graph.nodes = list(self.alive.values())
+        self.graph.cleanup(remove_unused_graph_inputs=False).toposort()
+
+    def decisions(self) -> list[Decision]:
+        """Every firing, and the skips of nodes that are still there."""
+        left = [decision for key, decision in self.skipped.items() if key in self.alive]
+        return self.fired + left
+
+    def _visit(self, node: gs.Node) -> list[gs.Node]:
+        """Try the rule on one node; the nodes to look at again."""
+        self.skipped.pop(id(node), None)
+        found = self.rule(node)
+        if found is None:
+            return []
+        if isinstance(found, Replace):
+            refusal = self._refusal(found)
+            if refusal is None:
+                return self._apply(node, found)
+            found = Skip(refusal)
+        self.skipped[id(node)] = self._decision("skipped", label(node), found.reason)
+        return []
+
+    def _refusal(self, found: Replace) -> str | None:
+        """Why the replacement would lose a value; None when it is safe."""
+        removed = {id(node) for node in found.remove}
+        kept = {id(tensor) for new in found.add for tensor in new.outputs}
+        for node in found.remove:
+            for tensor in node.outputs:
+                if id(tensor) in kept:
+                    continue
+                if id(tensor) in self.outputs:
+                    return f"{tensor.name!r} is an output of the model"
+                for reader in tensor.outputs:
+                    if id(reader) not in removed:
+                        return f"{tensor.name!r} is also read by {label(reader)!r}"
+        return None
+
+    def _apply(self, node: gs.Node, found: Replace) -> list[gs.Node]:
+        subject = label(node)
+        neighbours = [t.inputs[0] for n in found.remove for t in n.inputs if t.inputs]
+        for old in found.remove:
+            old.inputs.clear()
+            old.outputs.clear()
+            del self.alive[id(old)]
+        made = [self._make(new) for new in found.add]
+        for new in made:
+            self.alive[id(new)] = new
+        readers = [reader for n in made for t in n.outputs for reader in t.outputs]
+        self.fired.append(self._decision("applied", subject, found.reason, found.bytes_saved))
+        return [*neighbours, *made, *readers]
+
+    def _make(self, new: New) -> gs.Node:
+        for index, tensor in enumerate(new.outputs):
+            if not tensor.name:
+                tensor.name = self._fresh(f"{_anchor(new)}/{self.name}/{new.op}_{index}")
+        anchor = new.outputs[0].name
+        inputs = [
+            value
+            if isinstance(value, gs.Tensor)
+            else gs.Constant(self._fresh(f"{anchor}/{new.op}_{index}"), value)
+            for index, value in enumerate(new.inputs)
+        ]
+        return gs.Node(
+            new.op,
+            f"{anchor}/{new.op}",
+            attrs=dict(new.attrs),
+            inputs=inputs,
+            outputs=list(new.outputs),
+            domain=new.domain,
+        )
+
+    def _fresh(self, wanted: str) -> str:
+        name, number = wanted, 1
+        while name in self.taken:
+            number += 1
+            name = f"{wanted}_{number}"
+        self.taken.add(name)
+        return name
+
+    def _decision(self, outcome: Any, subject: str, reason: str, saved: int = 0) -> Decision:
+        return Decision("fuse", self.name, outcome, subject, reason, saved)
+
+
+def _anchor(new: New) -> str:
+    """A name nearby for a fresh value: what the node reads first."""
+    return next((v.name for v in new.inputs if isinstance(v, gs.Tensor) and v.name), "value")

@@ -1,0 +1,93 @@
+"""Constants folded, dead and duplicate nodes gone: onnxslim's work, checked by numbers."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+
+import numpy as np
+import onnx
+
+from deploy.artifacts.model import Decision, Model, TensorSpec, copy_proto
+from deploy.backends import reference
+from deploy.errors import BuildError, one_line
+from deploy.graph import verified
+from deploy.metrics import sqnr_db
+
+# float32 round-off through a deep network stays far above this; a wrong fold falls far below
+_LOWEST_SQNR_DB = 80.0
+_SEED = 20261120
+
+
+def simplify(model: Model) -> Model:
+    """The model with foldable nodes folded, or unchanged with the reason why not.
+
+    Fusions of layers are left to `fuse`, which reports them. The result is kept only when names of
+    inputs and outputs are the same and a seeded input gives the same numbers.
+    """
+    before = len(model.proto.graph.node)
+    try:
+        slim = model.derive(verified(_slim(model), model.name), ())
+    # onnxslim raises whatever its rules ran into; a build works without it
+    except Exception as error:
+        return _unchanged(model, f"onnxslim failed: {one_line(error)}")
+    if _names(slim) != _names(model):
+        return _unchanged(model, "onnxslim changed the inputs or outputs")
+    difference = _difference(model, slim)
+    if difference is not None:
+        return _unchanged(model, difference)
+    after = len(slim.proto.graph.node)
+    reason = f"{before} -> {after} nodes: constants folded, dead and duplicate nodes removed"
+    return model.derive(slim.proto, [_decision("applied", model.name, reason)])
+
+
+def _slim(model: Model) -> onnx.ModelProto:
+    import onnxslim
+    from onnxslim.core.pattern.registry import DEFAULT_FUSION_PATTERNS
+
+    logging.getLogger("onnxslim").setLevel(logging.ERROR)
+    layer_fusions = [name for name in DEFAULT_FUSION_PATTERNS if name.startswith("Fusion")]
+    slim = onnxslim.slim(copy_proto(model.proto), skip_fusion_patterns=layer_fusions)
+    assert isinstance(slim, onnx.ModelProto)
+    return slim
+
+
+def _difference(model: Model, slim: Model) -> str | None:
+    """Why the simplified model isn't the same function; None when it is."""
+    feeds = seeded_feeds(model.inputs)
+    try:
+        with reference.build(model) as old, reference.build(slim) as new:
+            expected, got = old.run(feeds), new.run(feeds)
+    except BuildError as error:
+        # a random input may be illegal (an index out of range): then nothing was shown either way
+        return f"the simplified model couldn't be compared: {error}"
+    for name, value in expected.items():
+        quality = sqnr_db(value, got[name])
+        if value.shape != got[name].shape or quality < _LOWEST_SQNR_DB:
+            return f"onnxslim changed output {name!r} ({quality:.0f} dB)"
+    return None
+
+
+def seeded_feeds(inputs: tuple[TensorSpec, ...]) -> dict[str, np.ndarray]:
+    """The same ordinary values every time: normal floats, ones for integers; free axes have 1."""
+    random = np.random.default_rng(_SEED)
+    feeds = {}
+    for spec in inputs:
+        shape = [d if d is not None else 1 for d in spec.shape]
+        if spec.dtype.kind == "f":
+            feeds[spec.name] = random.standard_normal(shape).astype(spec.dtype)
+        else:
+            feeds[spec.name] = np.ones(shape, spec.dtype)
+    return feeds
+
+
+def _names(model: Model) -> Mapping[str, list[str]]:
+    return {"in": [s.name for s in model.inputs], "out": [s.name for s in model.outputs]}
+
+
+def _unchanged(model: Model, reason: str) -> Model:
+    return model.derive(model.proto, [_decision("skipped", model.name, reason)])
+
+
+def _decision(outcome: object, subject: str, reason: str) -> Decision:
+    return Decision("simplify", "onnxslim", outcome, subject, reason)  # type: ignore[arg-type]

@@ -1,0 +1,178 @@
+"""A device as data: what the engine is built for, read from a TOML file and validated once."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from deploy import registry
+from deploy.errors import RecipeError
+from deploy.validation import explain
+
+Precision = Literal["fp32", "fp16", "bf16", "int8"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class EngineSettings(_Table):
+    """How the vendor engine is compiled and run.
+
+    batch: the batch size built into the engine, or "dynamic".
+    inference_precision: per precision, the float type of what isn't int8; "" is the vendor's own.
+    threads, streams: 0 lets the vendor choose.
+    cache_dir: folder of compiled blobs, empty for none; it shortens loading, not running.
+    """
+
+    device: str = "CPU"
+    batch: int | Literal["dynamic"] = Field(default=1)
+    performance_hint: Literal["LATENCY", "THROUGHPUT"] = "LATENCY"
+    threads: int = Field(default=0, ge=0)
+    streams: int = Field(default=0, ge=0)
+    cache_dir: str = ""
+    inference_precision: dict[Precision, Literal["", "f32", "f16", "bf16"]] = {}
+
+    @model_validator(mode="after")
+    def _positive_batch(self) -> EngineSettings:
+        if self.batch != "dynamic" and self.batch < 1:
+            raise ValueError(f'batch = {self.batch}; give a size from 1 up, or "dynamic"')
+        return self
+
+
+class Quantization(_Table):
+    """The form INT8 takes on the device: what the placement emits."""
+
+    activation_dtype: Literal["uint8", "int8"] = "uint8"
+    activation_symmetric: bool = False
+    weight_bits: int = Field(default=8, ge=2, le=8)
+
+
+class Roofline(_Table):
+    """Peak rates in FLOP/s (an INT8 operation counts as one), bytes/s and bytes."""
+
+    peak_flops: dict[Precision, Annotated[float, Field(gt=0)]]
+    bandwidth_bytes_per_s: float = Field(gt=0)
+    on_chip_bytes: int = Field(gt=0)
+
+
+class Tolerance(_Table):
+    """What parity accepts, each line optional: below or above it the build fails with exit 3.
+
+    min_sqnr_db: signal to quantization noise of every output, over all samples.
+    min_cosine: cosine similarity of every output, over all samples.
+    min_agreement_pct: top-1 agreement with float32, where the output is a classifier's.
+    max_drop_pct: accuracy points lost where labels exist, points of disagreement otherwise.
+    """
+
+    min_sqnr_db: float | None = None
+    min_cosine: float | None = None
+    min_agreement_pct: float | None = Field(default=None, ge=0, le=100)
+    max_drop_pct: float | None = Field(default=None, ge=0, le=100)
+
+
+class Target(_Table):
+    """A device: backend, precision, fusions in order, roofline figures, tolerances."""
+
+    name: str
+    title: str
+    backend: str
+    placement: str
+    instruction_set: str
+    host: bool = False
+    fusions: tuple[str, ...]
+    default_precision: Precision
+    precisions: tuple[Precision, ...] = Field(min_length=1)
+    notes: tuple[str, ...] = ()
+    engine: EngineSettings = EngineSettings()
+    quantization: Quantization = Quantization()
+    roofline: Roofline
+    tolerances: dict[Precision, Tolerance] = {}
+
+    @classmethod
+    def load(cls, name_or_path: str) -> Target:
+        """The target of that name, or of that TOML file; RecipeError if there is none."""
+        table, source = _read(name_or_path)
+        try:
+            target = cls.model_validate(table)
+        except ValidationError as error:
+            raise RecipeError(f"{source}: {explain(error, cls)}") from None
+        _check_names(target, source)
+        return target
+
+    def tolerance(self, precision: Precision) -> Tolerance:
+        """What parity accepts at that precision; nothing is gated where the file gives none."""
+        return self.tolerances.get(precision, Tolerance())
+
+
+def with_batch(target: Target, batch: int | Literal["dynamic"] | None) -> Target:
+    """The target with another batch size; None leaves its own."""
+    if batch is None:
+        return target
+    engine = target.engine.model_copy(update={"batch": batch})
+    return target.model_copy(update={"engine": engine})
+
+
+def _read(
+    name_or_path: str, folder: Path = Path(), seen: tuple[Path, ...] = ()
+) -> tuple[dict[str, Any], str]:
+    """The TOML table with what it `extends` merged in, and where it was read.
+
+    A name is a built-in target, a path ending in .toml is relative to `folder`.
+    """
+    if name_or_path.endswith(".toml"):
+        path = (folder / name_or_path).resolve()
+        if not path.is_file():
+            raise RecipeError(
+                f"{name_or_path}: no such target file; `deploy targets` lists the built-in ones"
+            )
+    else:
+        path = registry.path("target", name_or_path)
+    if path in seen:
+        raise RecipeError(f"{path.name}: extends itself; name another target")
+    try:
+        table = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise RecipeError(f"{name_or_path}: not valid TOML: {error}") from None
+    table.setdefault("name", path.stem)
+    parent = table.pop("extends", None)
+    if parent is None:
+        return table, path.name
+    if not isinstance(parent, str):
+        raise RecipeError(f"{path.name}: extends = {parent!r}; give the name of one target")
+    return _merge(_read(parent, path.parent, (*seen, path))[0], table), path.name
+
+
+def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+    merged = dict(base)
+    for key, value in over.items():
+        old = merged.get(key)
+        nested = isinstance(old, Mapping) and isinstance(value, Mapping)
+        merged[key] = _merge(old, value) if nested else value  # type: ignore[arg-type]
+    return merged
+
+
+def _check_names(target: Target, source: str) -> None:
+    for kind, names in (
+        ("backend", [target.backend]),
+        ("placement", [target.placement]),
+        ("fusion", target.fusions),
+    ):
+        for name in names:
+            try:
+                registry.path(kind, name)
+            except RecipeError as error:
+                raise RecipeError(f"{source}: {error}") from None
+    if target.default_precision not in target.precisions:
+        allowed = ", ".join(target.precisions)
+        raise RecipeError(
+            f"{source}: default_precision = {target.default_precision!r} is not in precisions: "
+            f"{allowed}"
+        )
+    for precision in target.precisions:
+        if precision not in target.roofline.peak_flops:
+            raise RecipeError(f"{source}: roofline.peak_flops has no rate for {precision}; add one")

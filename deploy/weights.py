@@ -1,0 +1,57 @@
+"""Weights that no engine could be right with: empty, NaN, or infinite where they multiply."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx
+from onnx import numpy_helper
+
+from deploy.errors import ModelError
+
+# operator -> the inputs that are multiplied with activations
+_MULTIPLIED = {
+    "Conv": (1, 2),
+    "ConvTranspose": (1, 2),
+    "Gemm": (1, 2),
+    "MatMul": (0, 1),
+    "BatchNormalization": (1, 2, 3, 4),
+}
+_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
+
+
+def check_weights(proto: onnx.ModelProto, name: str) -> None:
+    """ModelError for the first weight that is empty, not finite, or shorter than its shape."""
+    graph = proto.graph
+    multiplied = {
+        node.input[i]: node.op_type
+        for node in graph.node
+        for i in _MULTIPLIED.get(node.op_type, ())
+        if i < len(node.input)
+    }
+    for tensor in graph.initializer:
+        values = _values(tensor, name)
+        operator = multiplied.get(tensor.name)
+        if operator and values.size == 0:
+            raise ModelError(
+                f"{name}: weight {tensor.name!r} of a {operator} has shape {list(values.shape)}, "
+                "no elements; the export lost it, export the model again"
+            )
+        if tensor.data_type not in _FLOATS or values.size == 0:
+            continue
+        # infinity is legitimate in an attention mask, but not as a factor
+        bad = ~np.isfinite(values) if operator else np.isnan(values)
+        if bad.any():
+            raise ModelError(
+                f"{name}: weight {tensor.name!r} holds {int(bad.sum())} NaN or Inf values; the "
+                "training diverged or the file is damaged, export it again"
+            )
+
+
+def _values(tensor: onnx.TensorProto, name: str) -> np.ndarray:
+    try:
+        return np.asarray(numpy_helper.to_array(tensor))
+    except (ValueError, TypeError) as error:
+        raise ModelError(
+            f"{name}: weight {tensor.name!r} doesn't fill its shape {list(tensor.dims)} ({error}); "
+            "the file is truncated or damaged"
+        ) from None
