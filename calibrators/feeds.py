@@ -165,9 +165,14 @@ def _check_cast(x: np.ndarray, spec: InputSpec, where: str) -> None:
 def _finished(x: np.ndarray, spec: InputSpec, where: str) -> np.ndarray:
     """A copy with batch axis and dtype: a generator may reuse its buffer for the next sample."""
     stored, rank = x.shape, len(spec.shape)
+    if spec.whole and x.shape != spec.shape:
+        raise ValueError(
+            f"shape {_dims(stored)} at {where}; input {spec.name!r} takes {_dims(spec.shape)} as a"
+            " whole, its first axis is no batch: store one such array per sample"
+        )
     if x.ndim == rank - 1:
         x = x[None]
-    elif x.ndim == rank and rank and x.shape[0] != 1:
+    elif x.ndim == rank and not spec.whole and x.shape[0] != 1:
         raise ValueError(
             f"shape {_dims(stored)} at {where}; a sample has no batch axis or one of length 1,"
             f" input {spec.name!r} takes {_dims(spec.shape)}"

@@ -14,11 +14,19 @@ from calibrators.preprocess import Preprocess
 
 @dataclass(frozen=True)
 class InputSpec:
-    """One model input. `shape` has None where a dimension is free, the batch axis included."""
+    """One model input. `shape` has None where a dimension is free, the batch axis included.
+
+    An input whose first axis has a size isn't batched (the state of a recurrent network): every
+    sample brings all of it.
+    """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: np.dtype
+
+    @property
+    def whole(self) -> bool:
+        return not self.shape or self.shape[0] is not None
 
 
 @dataclass(frozen=True)
@@ -35,7 +43,7 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: `feeds[input]` has the model's rank, with a batch axis of length 1."""
+    """One sample: `feeds[input]` has the model's rank, where it is batched with length 1."""
 
     name: str
     feeds: dict[str, np.ndarray]

@@ -15,8 +15,15 @@ T = TypeVar("T")
 
 
 def fixed_batch(inputs: Sequence[TensorSpec]) -> int:
-    """How many samples one run takes: the first dimension of the inputs, 1 where it is free."""
-    return max((spec.shape[0] or 1 for spec in inputs if spec.shape), default=1)
+    """How many samples one run takes: the first dimension where all inputs share it, else 1."""
+    first = {spec.shape[0] for spec in inputs if spec.shape}
+    return first.pop() or 1 if len(first) == 1 else 1
+
+
+def whole_inputs(inputs: Sequence[TensorSpec]) -> set[str]:
+    """Inputs without a batch axis: scalars, and those whose first size isn't the batch's."""
+    batch = fixed_batch(inputs)
+    return {spec.name for spec in inputs if not spec.shape or spec.shape[0] not in (None, batch)}
 
 
 def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
@@ -31,8 +38,10 @@ def feeds_of(samples: Sequence[Sample], batch: int) -> dict[str, np.ndarray]:
     padded = [*samples, *[samples[-1]] * (batch - len(samples))]
     if len(padded) == 1:
         return dict(padded[0].feeds)
+    # a scalar beside batched inputs is a setting, such as a sampling rate: the first one's holds
     return {
-        name: np.concatenate([sample.feeds[name] for sample in padded]) for name in padded[0].feeds
+        name: np.concatenate([sample.feeds[name] for sample in padded]) if x.ndim else x
+        for name, x in padded[0].feeds.items()
     }
 
 

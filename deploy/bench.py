@@ -16,6 +16,7 @@ from deploy.artifacts.engine import Engine
 
 _WARM_UP = 5
 _FEWEST_ROUNDS = 20
+_NOISE = 0.03
 
 
 @dataclass(frozen=True)
@@ -26,6 +27,35 @@ class Latency:
     p90_ms: float
     p99_ms: float
     rounds: int
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """The fastest other candidate, and how many times as fast as it the own engine is."""
+
+    other: str
+    times: float
+
+    @property
+    def tie(self) -> bool:
+        """Whether the two can't be told apart: one model compiled twice differs by as much."""
+        return abs(self.times - 1) < _NOISE
+
+    def words(self, own: str) -> str:
+        """A sentence when the own engine isn't clearly the faster one; else ""."""
+        ratio = f"{self.times:.2f}x"
+        if self.tie:
+            return f"{own} is as fast as {self.other} here ({ratio}, within the noise)"
+        return f"{own} is slower than {self.other} here ({ratio})" if self.times < 1 else ""
+
+
+def compared(medians_ms: Mapping[str, float], own: str) -> Comparison | None:
+    """The own engine against the fastest other one; None when it is alone."""
+    others = {name: ms for name, ms in medians_ms.items() if name != own}
+    if own not in medians_ms or not others:
+        return None
+    best = min(others, key=lambda name: (others[name], name))
+    return Comparison(best, others[best] / medians_ms[own])
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from deploy.artifacts.bundle import Bundle
 from deploy.artifacts.engine import Engine
 from deploy.artifacts.parity import ParityReport
 from deploy.backends import reference
+from deploy.batches import fixed_batch, whole_inputs
 from deploy.bench import latency, throughput
 from deploy.build import SETTINGS, load_engine
 from deploy.data import open_data
@@ -51,10 +52,13 @@ def recheck(folder: Path, recipe: Recipe) -> ParityReport:
     feeds, expected = (_arrays(folder / "parity" / f) for f in ("samples.npz", "reference.npz"))
     with open_candidate(folder, recipe) as engine:
         stored = _Stored(engine, expected)
-        count = len(next(iter(feeds.values())))
+        whole = whole_inputs(engine.inputs)
         samples = [
-            Sample(f"parity sample {i}", {name: x[i : i + 1] for name, x in feeds.items()})
-            for i in range(count)
+            Sample(
+                f"parity sample {i}",
+                {name: x[i] if name in whole else x[i : i + 1] for name, x in feeds.items()},
+            )
+            for i in range(len(next(iter(feeds.values()))))
         ]
         target = Target.load(built.target).tolerance(bundle.manifest["precision"])
         # a handful of stored samples says nothing of accuracy: only the numbers are judged
@@ -179,10 +183,15 @@ class _Stored(Engine):
         raise BundleError("stored outputs can't be saved as an engine")
 
     def _run(self, feeds: Any) -> dict[str, np.ndarray]:
-        size = next(iter(feeds.values())).shape[0]
+        size = fixed_batch(self.inputs)
         taken = slice(self.next, self.next + size)
         self.next += size
-        return {name: x[taken] for name, x in self.expected.items()}
+        ranks = {spec.name: len(spec.shape) for spec in self.outputs}
+        # an output without a batch axis was stacked along a new first one
+        return {
+            name: x[taken] if x.ndim == ranks[name] else x[taken][0]
+            for name, x in self.expected.items()
+        }
 
     def _prepare(self, feeds: Any) -> Callable[[], None]:
         raise BundleError("stored outputs can't be timed")

@@ -12,6 +12,7 @@ import numpy as np
 from calibrators.samples import Dataset, DatasetSpec, InputSpec, Sample, evenly_spaced
 from deploy import registry
 from deploy.artifacts.model import Model
+from deploy.batches import whole_inputs
 from deploy.errors import CalibrationError, RecipeError, nearest
 from deploy.recipe import Recipe
 
@@ -37,7 +38,7 @@ class SampleSet:
         try:
             yield from self.dataset.read(self.indices)
         except ValueError as error:
-            raise CalibrationError(str(error)) from None
+            raise CalibrationError(str(error)) from error
 
     def sha256(self) -> str:
         """One hash over every sample's feeds and labels, in order."""
@@ -97,7 +98,7 @@ def open_dataset(uri: str, spec: DatasetSpec) -> Dataset:
             try:
                 dataset: Dataset = kind.open(uri, spec)
             except ValueError as error:
-                raise CalibrationError(str(error)) from None
+                raise CalibrationError(str(error)) from error
             return dataset
     path = Path(uri)
     if not path.exists():
@@ -110,9 +111,14 @@ def open_dataset(uri: str, spec: DatasetSpec) -> Dataset:
 
 
 def inputs_of(model: Model) -> tuple[InputSpec, ...]:
-    """What a dataset is told: the model's inputs, the first axis free as it is the batch."""
+    """What a dataset is told: the model's inputs, the first axis free where it is the batch."""
+    whole = whole_inputs(model.inputs)
     return tuple(
-        InputSpec(spec.name, (None, *spec.shape[1:]) if spec.shape else (), spec.dtype)
+        InputSpec(
+            spec.name,
+            spec.shape if spec.name in whole else (None, *spec.shape[1:]),
+            spec.dtype,
+        )
         for spec in model.inputs
     )
 
@@ -177,8 +183,8 @@ class _Noise:
         for index in indices:
             random = np.random.default_rng([_SEED, index])
             feeds = {}
-            for spec in self.model.inputs:
-                shape = [1, *(d or 1 for d in spec.shape[1:])] if spec.shape else []
+            for spec in inputs_of(self.model):
+                shape = [d or 1 for d in spec.shape]
                 if spec.dtype.kind == "f":
                     feeds[spec.name] = random.standard_normal(shape).astype(spec.dtype)
                 else:

@@ -16,7 +16,7 @@ def embed_external_data(proto: onnx.ModelProto, path: Path) -> None:
     for tensor in _tensors(proto):
         if not external.uses_external_data(tensor):
             continue
-        info = external.ExternalDataInfo(tensor)
+        info = _info(tensor, path)
         file = _inside(info.location, path, tensor.name)
         start, length = info.offset or 0, info.length
         size = file.stat().st_size
@@ -32,9 +32,26 @@ def embed_external_data(proto: onnx.ModelProto, path: Path) -> None:
         del tensor.external_data[:]
 
 
+def _info(tensor: onnx.TensorProto, model: Path) -> external.ExternalDataInfo:
+    try:
+        return external.ExternalDataInfo(tensor)
+    except ValueError as error:
+        raise ModelError(
+            f"{model}: weight {tensor.name!r} has a damaged place in its external data ({error}); "
+            "export the model again"
+        ) from None
+
+
 def _inside(location: str, model: Path, tensor: str) -> Path:
     folder = model.parent.resolve()
-    file = (folder / location).resolve()
+    try:
+        file = (folder / location).resolve()
+    # a NUL byte, or links that go round in a circle
+    except (ValueError, RuntimeError, OSError) as error:
+        raise ModelError(
+            f"{model}: weight {tensor!r} points to {location!r}, which is no place for a file "
+            f"({error}); export the model again"
+        ) from None
     # resolve() follows links too: what counts is where the bytes really lie
     if Path(location).is_absolute() or not file.is_relative_to(folder):
         raise ModelError(

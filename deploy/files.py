@@ -23,8 +23,11 @@ def write_aside(path: Path, data: bytes) -> None:
             stream.flush()
             os.fsync(stream.fileno())
         aside.replace(path)
-    except BaseException:
+    except BaseException as error:
         aside.unlink(missing_ok=True)
+        # a full disk is reported by the write, which knows no name
+        if isinstance(error, OSError) and error.filename is None:
+            error.filename = str(path)
         raise
 
 

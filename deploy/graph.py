@@ -18,9 +18,10 @@ def to_graph(model: Model) -> gs.Graph:
     """A linked copy of the model with shapes inferred and `Constant` nodes turned into weights."""
     graph = gs.import_onnx(infer(model.proto))
     for node in graph.nodes:
-        if node.op == "Constant" and isinstance(node.attrs.get("value"), gs.Constant):
-            constant = gs.Constant(node.outputs[0].name, node.attrs["value"].values)
-            _replace_value(graph, node.outputs[0], constant)
+        values = _constant_values(node) if node.op == "Constant" else None
+        # a constant that is a graph output keeps its node
+        if values is not None and not any(node.outputs[0] is o for o in graph.outputs):
+            _replace_value(node.outputs[0], gs.Constant(node.outputs[0].name, values))
     graph.cleanup(remove_unused_graph_inputs=False)
     return graph
 
@@ -78,13 +79,22 @@ def rank(tensor: gs.Tensor) -> int | None:
     return None if tensor.shape is None else len(tensor.shape)
 
 
-def _replace_value(graph: gs.Graph, old: gs.Tensor, new: gs.Tensor) -> None:
+def _constant_values(node: gs.Node) -> np.ndarray | None:
+    """What a Constant node holds; None for strings and sparse tensors."""
+    if isinstance(node.attrs.get("value"), gs.Constant):
+        return np.asarray(node.attrs["value"].values)
+    for kind, dtype in (("float", np.float32), ("int", np.int64)):
+        for key in (f"value_{kind}", f"value_{kind}s"):
+            if key in node.attrs:
+                return np.asarray(node.attrs[key], dtype)
+    return None
+
+
+def _replace_value(old: gs.Tensor, new: gs.Tensor) -> None:
     for reader in list(old.outputs):
         for index, value in enumerate(reader.inputs):
             if value is old:
                 reader.inputs[index] = new
-    if any(o is old for o in graph.outputs):
-        return  # a constant graph output keeps its node
     old.inputs.clear()
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 import google.protobuf.message
@@ -11,16 +11,16 @@ import onnx.checker
 import onnx.shape_inference
 import onnx.version_converter
 
-from deploy import registry
-from deploy.artifacts.model import Decision, Model, copy_proto
+from deploy.artifacts.model import Decision, Model, copy_proto, graphs
 from deploy.errors import ModelError, nearest, one_line
 from deploy.external_data import embed_external_data
+from deploy.plugin import expand_plugins
 from deploy.shapes import apply_shapes
 from deploy.weights import check_weights
 
 # per-channel QuantizeLinear/DequantizeLinear begin with 13
 LOWEST_OPSET = 13
-PLUGIN_DOMAIN = "onnx_deploy"
+_IR_WITHOUT_WEIGHT_INPUTS = 4
 _KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 
@@ -28,10 +28,13 @@ def read(path: Path) -> Model:
     """The file as it is, external data embedded: what parity will compare against."""
     if not path.exists():
         siblings = [p.name for p in path.parent.glob("*.onnx")] if path.parent.is_dir() else []
-        raise ModelError(f"{path}: no such file{nearest(path.name, siblings)}")
+        raise ModelError(f"{path}: no such file{nearest(path.name, siblings)}; check the path")
     if not path.is_file():
         raise ModelError(f"{path}: not a file; give the .onnx file itself")
-    content = path.read_bytes()
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise ModelError(f"{path}: {error.strerror}; make the file readable") from None
     proto = onnx.ModelProto()
     try:
         proto.ParseFromString(content)
@@ -43,7 +46,7 @@ def read(path: Path) -> Model:
         what = "an ONNX file without nodes" if proto.opset_import else _looks_like(content)
         raise ModelError(f"{path}: {what}; export or download the model again")
     embed_external_data(proto, path)
-    return Model(proto, path.stem)
+    return Model(expand_plugins(proto, path.name), path.stem)
 
 
 def load(source: Model, shapes: Mapping[str, tuple[int | None, ...]] | None = None) -> Model:
@@ -56,6 +59,9 @@ def load(source: Model, shapes: Mapping[str, tuple[int | None, ...]] | None = No
     decisions: list[Decision] = []
     _check_domains(proto, source.name)
     _check_opset(proto, source.name)
+    if _keep_real_inputs(proto):
+        reason = "weights listed among the inputs, as before IR version 4, are constants"
+        decisions.append(_note("inputs", source.name, reason))
     if _sort(proto, source.name):
         decisions.append(_note("sort", source.name, "nodes were not in topological order"))
     check_weights(proto, source.name)
@@ -83,24 +89,11 @@ def _note(rule: str, subject: str, reason: str) -> Decision:
     return Decision("load", rule, "applied", subject, reason)
 
 
-def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
-    """The graph and every subgraph in it (bodies of If, Loop, Scan)."""
-    yield graph
-    for node in graph.node:
-        for attribute in node.attribute:
-            if attribute.type == onnx.AttributeProto.GRAPH:
-                yield from graphs(attribute.g)
-            for sub in attribute.graphs:
-                yield from graphs(sub)
-
-
 def _check_domains(proto: onnx.ModelProto, name: str) -> None:
     own = {(f.domain, f.name) for f in proto.functions}
-    plugins = registry.names("plugin")
     for graph in graphs(proto.graph):
         for node in graph.node:
-            known = node.domain in _KNOWN_DOMAINS or (node.domain, node.op_type) in own
-            if known or (node.domain == PLUGIN_DOMAIN and node.op_type in plugins):
+            if node.domain in _KNOWN_DOMAINS or (node.domain, node.op_type) in own:
                 continue
             raise ModelError(
                 f"{name}: node {_label(node)} is {node.op_type} of domain {node.domain!r}, which "
@@ -121,6 +114,19 @@ def _check_opset(proto: onnx.ModelProto, name: str) -> None:
         raise ModelError(
             f"{name}: no version of the default operator set is given; export it again"
         )
+
+
+def _keep_real_inputs(proto: onnx.ModelProto) -> bool:
+    """Take weights off the list of inputs, where old exporters had to put them."""
+    weights = {tensor.name for tensor in proto.graph.initializer}
+    kept = [value for value in proto.graph.input if value.name not in weights]
+    proto.ir_version = max(proto.ir_version, _IR_WITHOUT_WEIGHT_INPUTS)
+    if len(kept) == len(proto.graph.input):
+        return False
+    copies = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in kept]
+    del proto.graph.input[:]
+    proto.graph.input.extend(copies)
+    return True
 
 
 def _sort(proto: onnx.ModelProto, name: str) -> bool:
@@ -178,7 +184,10 @@ def _check(proto: onnx.ModelProto, name: str) -> None:
                 f"{name}: unknown operator {op!r}{nearest(op, known)} at opset "
                 f"{_default_opset(proto)}; export it with standard ONNX operators"
             ) from None
-        raise ModelError(f"{name}: the ONNX checker refuses it: {text}") from None
+        text = text.removesuffix(".")
+        raise ModelError(
+            f"{name}: the ONNX checker refuses it: {text}; export the model again"
+        ) from None
 
 
 def _default_opset(proto: onnx.ModelProto) -> int:
@@ -191,7 +200,12 @@ def _convert(proto: onnx.ModelProto, name: str, decisions: list[Decision]) -> on
         return proto
     try:
         converted = onnx.version_converter.convert_version(proto, LOWEST_OPSET)
-    except (RuntimeError, ValueError) as error:
+    except (
+        RuntimeError,
+        ValueError,
+        onnx.version_converter.ConvertError,
+        onnx.shape_inference.InferenceError,
+    ) as error:
         raise ModelError(
             f"{name}: opset {version} can't be converted to {LOWEST_OPSET}, the lowest that "
             f"quantizes per channel: {one_line(error, 160)}. Export it with opset 13 or above"

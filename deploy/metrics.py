@@ -21,7 +21,7 @@ def sqnr_db(reference: np.ndarray, candidate: np.ndarray) -> float:
 class Error:
     """Sums over all samples seen, in float64; every figure is derived from them.
 
-    A candidate with NaN, Inf or another shape counts as infinitely wrong.
+    NaN or Inf on either side, or another shape, counts as infinitely wrong.
     """
 
     signal: float = 0.0
@@ -34,7 +34,8 @@ class Error:
 
     def add(self, reference: np.ndarray, candidate: np.ndarray) -> None:
         """One more pair of tensors of equal shape."""
-        if reference.shape != candidate.shape or not np.isfinite(candidate).all():
+        finite = np.isfinite(reference).all() and np.isfinite(candidate).all()
+        if reference.shape != candidate.shape or not finite:
             self.noise = self.max_abs = np.inf
             self.count += reference.size
             return

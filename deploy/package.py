@@ -97,7 +97,11 @@ def _fill(folder: Path, findings: Findings) -> None:
 
 def _copy(stage: Path, folder: Path) -> None:
     """A stage's product without the work folder's own record."""
-    shutil.copytree(stage, folder, ignore=shutil.ignore_patterns("stage.json"))
+    for file in sorted(p for p in stage.rglob("*") if p.is_file() and p.name != "stage.json"):
+        made = folder / file.relative_to(stage)
+        made.parent.mkdir(parents=True, exist_ok=True)
+        # not copytree: it wraps the system's refusal, a full disk say, into a list of texts
+        shutil.copyfile(file, made)
 
 
 def _manifest(folder: Path, findings: Findings, content: dict[str, Any]) -> dict[str, Any]:

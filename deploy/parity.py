@@ -211,9 +211,9 @@ def _gates(
     wanted = limits.tolerance
     for out in outputs:
         if wanted.min_sqnr_db is not None:
-            yield _at_least(f"SQNR of {out.name!r} (dB)", out.sqnr_db, "min_sqnr_db", limits)
+            yield _at_least(f"SQNR of {out.name!r} (dB)", out.sqnr_db, "min_sqnr_db", limits, out)
         if wanted.min_cosine is not None:
-            yield _at_least(f"cosine of {out.name!r}", out.cosine, "min_cosine", limits)
+            yield _at_least(f"cosine of {out.name!r}", out.cosine, "min_cosine", limits, out)
         if wanted.min_agreement_pct is not None and out.top1_agreement_pct is not None:
             name = f"top-1 agreement of {out.name!r} (%)"
             yield _at_least(name, out.top1_agreement_pct, "min_agreement_pct", limits)
@@ -231,9 +231,13 @@ def _gates(
         yield Gate("top-1 disagreement (points)", wanted.max_drop_pct, lost, passed, origin)
 
 
-def _at_least(name: str, observed: float, key: str, limits: Limits) -> Gate:
+def _at_least(
+    name: str, observed: float, key: str, limits: Limits, out: OutputParity | None = None
+) -> Gate:
+    """A lower bound, which an output whose every error is negligible meets anyway."""
     limit = getattr(limits.tolerance, key)
-    return Gate(name, limit, observed, observed >= limit, limits.origin_of(key))
+    equal = out is not None and out.max_abs <= limits.tolerance.negligible_abs
+    return Gate(name, limit, observed, observed >= limit or equal, limits.origin_of(key))
 
 
 def _save_evidence(folder: Path, judge: _Judge) -> None:
@@ -244,7 +248,11 @@ def _save_evidence(folder: Path, judge: _Judge) -> None:
 
 
 def _save_kept(folder: Path, kept: Sequence[_Kept]) -> None:
-    """`samples.npz`, `reference.npz`, `engine.npz`; fewer samples where they are large."""
+    """`samples.npz`, `reference.npz`, `engine.npz`, row by row the same samples.
+
+    Fewer where they are large, and of dynamic shapes those like the first.
+    """
+    kept = [k for k in kept if _shapes(k) == _shapes(kept[0])]
     size = sum(x.nbytes for x in (*kept[0].sample.feeds.values(), *kept[0].reference.values()))
     kept = kept[: max(1, _KEPT_BYTES // max(size, 1))]
     np.savez(folder / "samples.npz", **_stacked([k.sample.feeds for k in kept]))  # type: ignore[arg-type]
@@ -253,10 +261,14 @@ def _save_kept(folder: Path, kept: Sequence[_Kept]) -> None:
 
 
 def _stacked(rows_: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
-    """Arrays with the samples along the first axis; samples of another shape are left out."""
-    stacked = {}
-    for name, model in rows_[0].items():
-        same = [row[name] for row in rows_ if row[name].shape == model.shape]
-        batched = model.ndim > 0 and model.shape[0] == 1
-        stacked[name] = np.concatenate(same) if batched else np.stack(same)
-    return stacked
+    """Arrays with the samples along the first axis."""
+    return {
+        name: (np.concatenate if first.shape[:1] == (1,) else np.stack)(
+            [row[name] for row in rows_]
+        )
+        for name, first in rows_[0].items()
+    }
+
+
+def _shapes(kept: _Kept) -> list[tuple[int, ...]]:
+    return [x.shape for x in (*kept.sample.feeds.values(), *kept.reference.values())]

@@ -106,7 +106,7 @@ class _Line:
         recipe = self.job.recipe
         loaded = self.model("load", self.source, lambda m: load(m, recipe.shape), recipe.shape)
         # opened before the long stages: what doesn't fit is said at once
-        data = open_data(recipe, loaded)
+        data = open_data(_judging(recipe, self.precision), loaded)
         registry.path("calibrator", recipe.calibrator)
         simplified = self.model("simplify", loaded, simplify)
         order = self.target.fusions
@@ -266,6 +266,13 @@ class _Line:
         return found
 
 
+def _judging(recipe: Recipe, precision: Precision) -> Recipe:
+    """The recipe whose data all judges when nothing is calibrated."""
+    if precision == "int8":
+        return recipe
+    return recipe.model_copy(update={"data": None, "eval_data": recipe.eval_data or recipe.data})
+
+
 def bench_feeds(engine: Any, samples: SampleSet) -> dict[str, Any]:
     """The first samples as one batch of the engine's size."""
     from deploy.batches import feeds_of, fixed_batch
@@ -284,7 +291,7 @@ def _counted(model: Model, applied: int, skipped: int) -> str:
     nodes = len(model.proto.graph.node)
     parts = [f"{nodes} nodes"]
     if applied:
-        parts.append(f"{applied} changes")
+        parts.append(f"{applied} change{'s' if applied > 1 else ''}")
     if skipped:
         parts.append(f"{skipped} skipped with a reason")
     return ", ".join(parts)

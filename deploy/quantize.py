@@ -21,7 +21,8 @@ def quantize(model: Model, ranges: Ranges, target: Target) -> Model:
     """The model with QuantizeLinear/DequantizeLinear where the target's placement wants them.
 
     Weights: symmetric per output channel; activations: per tensor, uint8 or int8 as the target
-    says. CalibrationError when a tensor has no range, or the ranges are another model's.
+    says. CalibrationError when a tensor has no range, the ranges are another model's, or no layer
+    can be quantized.
     """
     if ranges.source.model_sha256 != model.sha256:
         raise CalibrationError(
@@ -30,16 +31,18 @@ def quantize(model: Model, ranges: Ranges, target: Target) -> Model:
         )
     graph = to_graph(model)
     placement: Placement = registry.load("placement", target.placement)(graph)
+    if not placement.activations:
+        left = f": {placement.skipped[0].reason}" if placement.skipped else ""
+        raise CalibrationError(
+            f"{model.name}: nothing to quantize in {len(graph.nodes)} nodes{left}; build a float "
+            "precision, such as --fp32"
+        )
     surgeon = _Surgeon(graph, ranges, target.quantization)
     for activation in placement.activations:
         surgeon.quantize_activation(activation)
     for weight in placement.weights:
         surgeon.quantize_weight(weight)
     decisions = [*surgeon.decisions, *placement.skipped]
-    if not placement.activations:
-        decisions.append(
-            Decision("quantize", target.placement, "note", model.name, "nothing to quantize here")
-        )
     return to_model(graph, model, decisions)
 
 

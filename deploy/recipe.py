@@ -8,7 +8,7 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
@@ -41,10 +41,10 @@ class Recipe(BaseModel):
     calibrator: str = "minmax"
     ranges: str | None = None
     shape: dict[str, tuple[int | None, ...]] = {}
-    batch: int | Literal["dynamic"] | None = None
+    batch: Annotated[int, Field(ge=1)] | Literal["dynamic"] | None = None
     task: Literal["auto", "classify", "none"] = "auto"
     max_drop: float | None = Field(default=None, ge=0, le=100)
-    min_sqnr_db: float | None = None
+    min_sqnr_db: float | None = Field(default=None, allow_inf_nan=False)
     resize: tuple[int, ...] | None = None
     crop: tuple[int, ...] | None = None
     mean: tuple[float, ...] | None = None
@@ -63,7 +63,12 @@ class Recipe(BaseModel):
     def _question_mark_is_dynamic(cls, value: Any) -> Any:
         if not isinstance(value, Mapping):
             return value
-        return {k: [None if d in ("?", -1) else d for d in v] for k, v in value.items()}
+        return {
+            name: [None if d in ("?", -1) else d for d in dims]
+            if isinstance(dims, list | tuple)
+            else dims
+            for name, dims in value.items()
+        }
 
     @classmethod
     def read(cls, file: str | None, flags: Mapping[str, Any]) -> Recipe:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
@@ -55,8 +56,9 @@ def load(kind: str, name: str) -> Any:
 
 
 def plugin_roots() -> list[Path]:
-    """Where built-in plugin folders lie: in the wheel, or at the top of the checkout."""
-    return [root for root in (_HERE / "_plugins", _HERE.parent / "plugins") if root.is_dir()]
+    """Where built-in plugin folders lie: in the wheel, else at the top of the checkout."""
+    installed = _HERE / "_plugins"
+    return [installed if installed.is_dir() else _HERE.parent / "plugins"]
 
 
 def _paths(kind: str) -> dict[str, Path]:
@@ -82,5 +84,7 @@ def _from_file(name: str, file: Path) -> ModuleType:
     if spec is None or spec.loader is None:
         raise RecipeError(f"{file}: can't be loaded as Python")
     loaded = importlib.util.module_from_spec(spec)
+    # dataclasses look their module up by name
+    sys.modules[name] = loaded
     spec.loader.exec_module(loaded)
     return loaded

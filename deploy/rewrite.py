@@ -91,6 +91,7 @@ class _Driver:
             queue.extend(self._visit(node))
         self.graph.nodes = list(self.alive.values())
         self.graph.cleanup(remove_unused_graph_inputs=False).toposort()
+        self.alive = {id(node): node for node in self.graph.nodes}
 
     def decisions(self) -> list[Decision]:
         """Every firing, and the skips of nodes that are still there."""
@@ -116,6 +117,8 @@ class _Driver:
         removed = {id(node) for node in found.remove}
         kept = {id(tensor) for new in found.add for tensor in new.outputs}
         for node in found.remove:
+            if id(node) not in self.alive:
+                return f"{label(node)!r} lies in the body of another node"
             for tensor in node.outputs:
                 if id(tensor) in kept:
                     continue

@@ -67,12 +67,15 @@ class Tolerance(_Table):
     min_cosine: cosine similarity of every output, over all samples.
     min_agreement_pct: top-1 agreement with float32, where the output is a classifier's.
     max_drop_pct: accuracy points lost where labels exist, points of disagreement otherwise.
+    negligible_abs: an output with no larger error than this counts as equal, whatever its SQNR:
+    a sigmoid's far tail is all rounding.
     """
 
     min_sqnr_db: float | None = None
     min_cosine: float | None = None
     min_agreement_pct: float | None = Field(default=None, ge=0, le=100)
     max_drop_pct: float | None = Field(default=None, ge=0, le=100)
+    negligible_abs: float = Field(default=1e-6, ge=0)
 
 
 class Target(_Table):

@@ -36,8 +36,11 @@ class Work:
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Work:
-        self.root.mkdir(parents=True, exist_ok=True)
-        self._lock = (self.root / _LOCK).open("a+")
+        try:
+            self.root.mkdir(parents=True, exist_ok=True)
+            self._lock = (self.root / _LOCK).open("a+")
+        except OSError as error:
+            raise RecipeError(f"{self.root}: {error.strerror}; give another -o") from None
         try:
             fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
@@ -91,7 +94,7 @@ def _is_whole(folder: Path) -> bool:
         record = json.loads((folder / _RECORD).read_text(encoding="utf-8"))
         wanted: dict[str, str] = record["files"]
         return all(sha256_of(folder / name) == digest for name, digest in wanted.items())
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return False
 
 

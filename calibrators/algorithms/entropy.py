@@ -2,9 +2,10 @@
 
 Source: S. Migacz, "8-bit Inference with TensorRT", GTC 2017, the procedure of TensorRT's entropy
 calibrator: for every candidate threshold compare the clipped distribution P with what 128 levels
-leave of it, Q, and keep the threshold with the smallest KL(P || Q). Two details differ, both on
-purpose: exact zeros (the output of ReLU) are left out, as every scale represents them; and
-candidates are `_STEP` bins apart, which moves a threshold by less than 1 %.
+leave of it, Q, and keep the threshold with the smallest KL(P || Q). Three details differ, all on
+purpose: exact zeros (the output of ReLU) are left out, as every scale represents them; candidates
+are up to 1 % apart; and clipping into an empty bin costs much, but not infinitely much, or else a
+single outlier far from everything could never be clipped.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from calibrators.histogram import Histogram
 from calibrators.ranges import Range
 
 _LEVELS = 128
-_STEP = 16
 
 
 class Entropy:
@@ -54,11 +54,23 @@ def best_threshold(counts: np.ndarray) -> int:
     counts = counts[: used[-1] + 1].astype(np.float64)
     best, keep = np.inf, 0
     # from the widest down, so that a tie keeps the wider range
-    for bins in range(counts.size, _LEVELS - 1, -_STEP):
+    for bins in _candidates(used):
         divergence = _divergence(counts, bins)
         if divergence < best:
             best, keep = divergence, bins
     return keep
+
+
+def _candidates(used: np.ndarray) -> list[int]:
+    """Thresholds that end on a used bin, the widest of every 1 %, and the narrowest there is.
+
+    A threshold in a gap can't win: it clips the same values into a bin that is empty.
+    """
+    ends = used[::-1] + 1
+    ends = ends[ends > _LEVELS]
+    octave = np.frexp(ends)[1] - np.frexp(_LEVELS)[1]
+    _, first = np.unique(octave * 2 * _LEVELS + (ends >> octave), return_index=True)
+    return [*ends[np.sort(first)].tolist(), _LEVELS]
 
 
 def _divergence(counts: np.ndarray, bins: int) -> float:

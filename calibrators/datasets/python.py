@@ -6,6 +6,7 @@ import importlib
 import inspect
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 
@@ -42,19 +43,39 @@ class _Python:
             raise self._changed(str(count))
 
     def _items(self) -> Iterator[tuple[int, Mapping[str, object]]]:
-        items = self._call()
+        with self._named():
+            items = self._call()
         if not isinstance(items, Iterable):
             raise ValueError(
                 f"{type(items).__name__} from {self._name} is not iterable; return a list of"
                 " dicts or yield them"
             )
-        for i, item in enumerate(items):
+        for i, item in enumerate(self._iterated(items)):
             if not isinstance(item, Mapping):
                 raise ValueError(
                     f"{type(item).__name__} from {self._name}, item {i}; expected a dict"
                     f" {{input: array}} with {', '.join(s.name for s in self._spec.inputs)}"
                 )
             yield i, item
+
+    def _iterated(self, items: Iterable[object]) -> Iterator[object]:
+        with self._named():
+            iterator = iter(items)
+        while True:
+            with self._named():
+                try:
+                    item = next(iterator)
+                except StopIteration:
+                    return
+            yield item
+
+    @contextmanager
+    def _named(self) -> Iterator[None]:
+        """Errors of the user's own code, whatever they are, as one that names the function."""
+        try:
+            yield
+        except (Exception, SystemExit) as error:
+            raise ValueError(f"{_reason(error)}, in {self._name}; mend the function") from error
 
     def _sample(self, i: int, item: Mapping[str, object]) -> Sample:
         name, spec = f"{self._name}[{i}]", self._spec
@@ -105,7 +126,7 @@ def open(uri: str, spec: DatasetSpec) -> Dataset:
 
     The function runs once here, to count, and again for every reading; each time it must give
     the same items in the same order. Arrays are with or without batch axis, as in dataset npz.
-    An exception of the function's own comes through as it is.
+    An exception of the function's own becomes a ValueError that names function and exception.
     """
     feeds.check(spec)
     parts = uri.split(":")
@@ -128,6 +149,15 @@ def _import(module: str) -> ModuleType:
         raise ValueError(
             f"{reason}, on importing {module!r}; modules are looked for in {here} first"
         ) from error
+    # whatever else the user's own code raises while it is imported
+    except (Exception, SystemExit) as error:
+        raise ValueError(f"{_reason(error)}, on importing {module!r}; mend the module") from error
+
+
+def _reason(error: BaseException) -> str:
+    """`KeyError: 'left'`, on one line."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
 
 
 def _function(module: ModuleType, name: str) -> Callable[[], object]:

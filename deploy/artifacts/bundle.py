@@ -32,7 +32,7 @@ class Bundle:
                 f"{folder}: no {MANIFEST}, so not a bundle; give the folder of a build"
             )
         try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
+            manifest = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse)
         except (OSError, ValueError) as error:
             raise BundleError(f"{path}: unreadable ({error}); build the bundle again") from None
         if not isinstance(manifest, dict) or manifest.get("schema_version") != SCHEMA_VERSION:
@@ -44,6 +44,11 @@ class Bundle:
         missing = [key for key in _REQUIRED if key not in manifest]
         if missing:
             raise BundleError(f"{path}: {', '.join(missing)} missing; build the bundle again")
+        tables = [manifest["model"], manifest["files"]]
+        if not all(isinstance(t, dict) for t in tables) or not all(
+            isinstance(entry, dict) for entry in manifest["files"].values()
+        ):
+            raise BundleError(f"{path}: model or files is not a table; build the bundle again")
         return cls(folder, manifest)
 
     @property
@@ -62,7 +67,8 @@ class Bundle:
                 found.append(f"{name}: {problem}")
         present = {p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*")}
         for name in sorted(present - set(listed) - {MANIFEST}):
-            if not (self.folder / name).is_dir():
+            path = self.folder / name
+            if path.is_symlink() or not path.is_dir():
                 found.append(f"{name}: added, the manifest doesn't know it")
         return found
 
@@ -92,6 +98,10 @@ def write_manifest(folder: Path, content: dict[str, Any]) -> None:
     manifest = {"schema_version": SCHEMA_VERSION, **content, "files": files}
     manifest["manifest_sha256"] = _self_hash(manifest)
     write_aside(folder / MANIFEST, json_bytes(manifest))
+
+
+def _refuse(constant: str) -> None:
+    raise ValueError(f"{constant} is not JSON")
 
 
 def _self_hash(manifest: dict[str, Any]) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from pathlib import Path
@@ -105,7 +105,8 @@ class Model:
 
     @cached_property
     def outputs(self) -> tuple[TensorSpec, ...]:
-        return tuple(tensor_spec(v) for v in self.proto.graph.output)
+        """What comes out; an output of unknown rank has the one free dimension labelled `…`."""
+        return tuple(tensor_spec(v, any_rank=True) for v in self.proto.graph.output)
 
     def named(self, name: str) -> Model:
         """The same model under another name."""
@@ -121,7 +122,7 @@ def decisions_path(model_path: Path) -> Path:
     return model_path.with_suffix(".decisions.json")
 
 
-def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
+def tensor_spec(value: onnx.ValueInfoProto, *, any_rank: bool = False) -> TensorSpec:
     """Name, dtype and shape of a graph input or output; ModelError when it isn't a tensor."""
     if not value.type.HasField("tensor_type"):
         kind = value.type.WhichOneof("value") or "untyped value"
@@ -132,6 +133,8 @@ def tensor_spec(value: onnx.ValueInfoProto) -> TensorSpec:
     except KeyError as error:
         raise ModelError(f"{value.name!r} has no known element type: {one_line(error)}") from None
     if not tensor.HasField("shape"):
+        if any_rank:
+            return TensorSpec(value.name, dtype, (None,), ("…",))
         raise ModelError(f"{value.name!r} has no shape; give --shape {value.name}=…")
     dims = tensor.shape.dim
     # exporters spell "free" as no value, as a name, and as -1 or 0
@@ -146,6 +149,17 @@ def copy_proto(proto: onnx.ModelProto) -> onnx.ModelProto:
     clone = onnx.ModelProto()
     clone.CopyFrom(proto)
     return clone
+
+
+def graphs(graph: onnx.GraphProto) -> Iterator[onnx.GraphProto]:
+    """The graph and every subgraph in it (bodies of If, Loop, Scan)."""
+    yield graph
+    for node in graph.node:
+        for attribute in node.attribute:
+            if attribute.type == onnx.AttributeProto.GRAPH:
+                yield from graphs(attribute.g)
+            for sub in attribute.graphs:
+                yield from graphs(sub)
 
 
 def as_rows(decisions: Iterable[Decision]) -> list[dict[str, Any]]:

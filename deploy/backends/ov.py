@@ -18,6 +18,10 @@ from deploy.target import EngineSettings
 
 _XML = "model.xml"
 _IO = "engine.json"
+# where in OpenVINO's own sources a message came from
+_POSITION = re.compile(
+    r"(Exception from|Check '.*?' failed at) \S+:\d+: ?|FrontEnd API failed with "
+)
 # names OpenVINO numbers as it goes: they'd differ with whatever ran before in the process
 _NUMBERED = re.compile(r"_\d+$")
 
@@ -27,10 +31,10 @@ def build(model: Model, settings: EngineSettings, precision: str) -> OpenVinoEng
     try:
         ir = _core().read_model(model.serialized)
         _fix_batch(ir, settings)
-        _steady_names(ir)
+        _steady_names(ir, model)
     except RuntimeError as error:
         raise BuildError(
-            f"{model.name}: OpenVINO can't read the graph: {one_line(error)}; the operator named "
+            f"{model.name}: OpenVINO can't read the graph: {_reason(error)}; the operator named "
             "there has to be exported differently"
         ) from None
     inputs = tuple(_spec_of(ir.input(spec.name), spec) for spec in model.inputs)
@@ -48,7 +52,7 @@ def load(folder: Path, settings: EngineSettings, precision: str) -> OpenVinoEngi
     except OSError as error:
         raise BuildError(f"{folder}: {error.strerror}: no engine there; build it again") from None
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
-        raise BuildError(f"{folder}: damaged engine: {one_line(error)}; build it again") from None
+        raise BuildError(f"{folder}: damaged engine: {_reason(error)}; build it again") from None
     return OpenVinoEngine(ir, inputs, outputs, settings, precision)
 
 
@@ -73,7 +77,7 @@ class OpenVinoEngine(Engine):
             )
         except RuntimeError as error:
             raise BuildError(
-                f"OpenVINO can't compile for {self._device}: {one_line(error)}; try --fp32, or "
+                f"OpenVINO can't compile for {self._device}: {_reason(error)}; try --fp32, or "
                 "another target"
             ) from None
         self._request: Any = self._compiled.create_infer_request()
@@ -82,7 +86,13 @@ class OpenVinoEngine(Engine):
         import openvino as ov
 
         half = self._precision == "fp16"
-        ov.save_model(self._ir, folder / _XML, compress_to_fp16=half)
+        try:
+            ov.save_model(self._ir, folder / _XML, compress_to_fp16=half)
+        except RuntimeError as error:
+            raise BuildError(
+                f"{folder}: OpenVINO can't write the engine ({_reason(error)}); free some space "
+                "and run the same command again, finished stages are kept"
+            ) from None
         rows = {
             "inputs": [_row(spec) for spec in self.inputs],
             "outputs": [_row(spec) for spec in self.outputs],
@@ -111,15 +121,16 @@ class OpenVinoEngine(Engine):
 
     def layers(self) -> tuple[Layer, ...]:
         found = []
-        for node in self._compiled.get_runtime_model().get_ordered_ops():
+        known = {node.get_friendly_name() for node in self._ir.get_ordered_ops()}
+        for index, node in enumerate(self._compiled.get_runtime_model().get_ordered_ops()):
             info = node.get_rt_info()
             kind = _info(info, "layerType")
             if kind in ("Const", "Input", "Output"):
                 continue
-            origin = tuple(n for n in _info(info, "originalLayersNames").split(",") if n)
+            origin = tuple(n for n in _info(info, "originalLayersNames").split(",") if n in known)
             found.append(
                 Layer(
-                    node.get_friendly_name(),
+                    _steady(node.get_friendly_name(), index, known),
                     kind,
                     _info(info, "runtimePrecision"),
                     _info(info, "primitiveType"),
@@ -132,7 +143,7 @@ class OpenVinoEngine(Engine):
         try:
             results = self._request.infer(dict(feeds), share_inputs=True)
         except RuntimeError as error:
-            raise BuildError(f"OpenVINO stopped: {one_line(error)}; check the feeds") from None
+            raise BuildError(f"OpenVINO stopped: {_reason(error)}; check the feeds") from None
         return {spec.name: np.array(results[spec.name]) for spec in self.outputs}
 
     def _prepare(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], None]:
@@ -140,7 +151,7 @@ class OpenVinoEngine(Engine):
 
         request = self._compiled.create_infer_request()
         for name, x in feeds.items():
-            request.set_tensor(name, ov.Tensor(np.ascontiguousarray(x)))
+            request.set_tensor(name, ov.Tensor(np.array(x, order="C")))
         return lambda: request.infer(share_outputs=True)
 
     def _run_many(self, feeds: Mapping[str, np.ndarray], runs: int) -> None:
@@ -150,6 +161,11 @@ class OpenVinoEngine(Engine):
         for _ in range(runs):
             queue.start_async(dict(feeds), share_inputs=True)
         queue.wait_all()
+
+
+def _reason(error: BaseException) -> str:
+    """OpenVINO's message without its own source positions."""
+    return one_line(_POSITION.sub("", one_line(error, 5000)))
 
 
 _SHARED_CORE: list[Any] = []
@@ -200,12 +216,19 @@ def _fix_batch(ir: Any, settings: EngineSettings) -> None:
     ir.reshape(shapes)
 
 
-def _steady_names(ir: Any) -> None:
+def _steady_names(ir: Any, model: Model) -> None:
     """Number generated names by position, so that the same model gives the same IR file."""
+    graph = model.proto.graph
+    own = {name for node in graph.node for name in (node.name, *node.input, *node.output)}
     for index, node in enumerate(ir.get_ordered_ops()):
-        name = node.get_friendly_name()
-        if _NUMBERED.sub("", name) == node.get_type_name():
-            node.set_friendly_name(f"{node.get_type_name()}_{index}")
+        node.set_friendly_name(_steady(node.get_friendly_name(), index, own))
+
+
+def _steady(name: str, index: int, own: set[str]) -> str:
+    """The name, its number replaced by the position unless the model itself gave it."""
+    if name in own or not _NUMBERED.search(name):
+        return name
+    return f"{_NUMBERED.sub('', name)}_{index}"
 
 
 def _spec_of(port: Any, spec: TensorSpec) -> TensorSpec:

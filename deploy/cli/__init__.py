@@ -27,11 +27,16 @@ from deploy.cli import (
 )
 from deploy.errors import DeployError, one_line
 
+# `run` reads it from the arguments, so that it also holds where the arguments can't be parsed
+verbose_option = click.option(
+    "-v", "--verbose", is_flag=True, expose_value=False, help="Show the traceback of an error."
+)
+
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="onnx-deploy", prog_name="deploy")
-@click.option("-v", "--verbose", is_flag=True, help="Show the traceback of an error.")
-def cli(verbose: bool) -> None:
+@verbose_option
+def cli() -> None:
     """Take an ONNX model to a vendor engine that is fast, small and provably still right.
 
     \b
@@ -54,7 +59,7 @@ for command in (
     targets.command,
     verify.command,
 ):
-    cli.add_command(command)
+    cli.add_command(verbose_option(command))
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -66,20 +71,18 @@ def main(arguments: list[str] | None = None) -> None:
 def run(arguments: list[str]) -> int:
     """The exit code of a command line; errors are printed as one line on standard error."""
     try:
-        code = cli.main(arguments, prog_name="deploy", standalone_mode=False)
-    except click.exceptions.Exit as stop:
-        return stop.exit_code
+        code = cli.main(arguments, prog_name="deploy", standalone_mode=False, obj=arguments)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
+        return error.exit_code
     except click.UsageError as error:
         where = error.ctx.command_path if error.ctx else "deploy"
-        return _fail(arguments, f"{one_line(error.format_message())}; see {where} --help", 2)
+        message = one_line(error.format_message()).removesuffix(".")
+        return _fail(arguments, f"{message}; see {where} --help", 2)
     except (click.exceptions.Abort, KeyboardInterrupt):
         return _fail(arguments, "interrupted; run the same command again to go on from there", 130)
     except DeployError as error:
         return _fail(arguments, one_line(error, 2000), error.exit_code)
-    except BrokenPipeError:
-        # the reader of our output went away (`deploy targets | head`): nothing is wrong
-        sys.stderr.close()
-        return 0
     except OSError as error:
         return _fail(arguments, _system(error), 1)
     except MemoryError:

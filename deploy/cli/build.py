@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,7 +42,8 @@ def command(
     target = Target.load(chosen.target)
     precision = precision_of(chosen, target)
     folder = output or Path(f"{model.stem}-{target.name}-{precision}")
-    job = Job(model, chosen, folder, ["deploy", *sys.argv[1:]], fresh, Terminal())
+    words = ["deploy", *(click.get_current_context().obj or ())]
+    job = Job(model, chosen, folder, words, fresh, Terminal())
     click.echo(f"{model} -> {target.name} ({target.title}), {precision}", err=True)
     bundle = deploy_model(job)
     for line in summary(bundle):
@@ -75,11 +75,11 @@ def summary(bundle: Bundle) -> list[str]:
 
 
 def _slower(measured: dict[str, Any], precision: str) -> str | None:
-    """Say so when a float engine beats the one that was built."""
-    own = measured[precision]["median_ms"]
-    best = min(measured, key=lambda name: measured[name]["median_ms"])
-    ratio = measured[best]["median_ms"] / own
-    # interleaved medians of one engine compiled twice differ by up to 3 %
-    if best == precision or ratio > 0.97:
+    """Say so when a float engine is as fast as the one that was built."""
+    from deploy.bench import compared
+
+    found = compared({name: row["median_ms"] for name, row in measured.items()}, precision)
+    text = found.words(precision) if found else ""
+    if not found or not text or (found.tie and precision != "int8"):
         return None
-    return f"note       {best} is faster here ({1 / ratio:.2f}x); consider --{best}"
+    return f"note       {text}; consider --{found.other}"

@@ -41,8 +41,11 @@ def fold_affine(node: gs.Node) -> Replace | Skip | None:
     weight = constant(layer.inputs[1])
     if weight is None:
         return Skip(f"the weights of {layer.op} are computed at run time")
+    if weight.dtype.kind in "iu":
+        return Skip(f"{layer.op} computes in {weight.dtype}, where a folded scale would be rounded")
     channels = _channels(layer, weight)
-    affine = _affine(node, data, channels, rank(node.outputs[0]))
+    # the layer's own rank: a constant of more dimensions would broadcast the output to its rank
+    affine = _affine(node, data, channels, rank(node.inputs[data]))
     if isinstance(affine, Skip):
         return affine
     bias = _bias(layer, channels)
@@ -71,11 +74,11 @@ def _data_input(node: gs.Node) -> int | None:
     return 1 if constants == [True, False] and node.op != "Div" else None
 
 
-def _affine(node: gs.Node, data: int, channels: int, out_rank: int | None) -> _Affine | Skip:
+def _affine(node: gs.Node, data: int, channels: int, data_rank: int | None) -> _Affine | Skip:
     if node.op == "BatchNormalization":
         return _batchnorm(node)
     values = np.asarray(node.inputs[1 - data].values, np.float64)
-    factor = _per_channel(values, channels, out_rank)
+    factor = _per_channel(values, channels, data_rank)
     if factor is None:
         return Skip(f"the constant of {node.op}, {list(values.shape)}, is not one per channel")
     one, zero = np.float64(1), np.float64(0)
@@ -91,23 +94,27 @@ def _affine(node: gs.Node, data: int, channels: int, out_rank: int | None) -> _A
 
 
 def _batchnorm(node: gs.Node) -> _Affine | Skip:
-    if node.attrs.get("training_mode", 0):
+    # before opset 14 there is no attribute: more than one output means training
+    if node.attrs.get("training_mode", 0) or len(node.outputs) > 1:
         return Skip("BatchNormalization is in training mode; export the model with eval()")
     parameters = [constant(value) for value in node.inputs[1:5]]
     if any(value is None for value in parameters):
         return Skip("the statistics of BatchNormalization are computed at run time")
     gamma, beta, mean, variance = (np.asarray(p, np.float64) for p in parameters)
-    scale = gamma / np.sqrt(variance + float(node.attrs.get("epsilon", 1e-5)))
+    with np.errstate(divide="ignore", invalid="ignore"):
+        scale = gamma / np.sqrt(variance + float(node.attrs.get("epsilon", 1e-5)))
     return _Affine(scale, beta - mean * scale)
 
 
-def _per_channel(values: np.ndarray, channels: int, out_rank: int | None) -> np.ndarray | None:
+def _per_channel(values: np.ndarray, channels: int, data_rank: int | None) -> np.ndarray | None:
     """The constant as a scalar or [channels]; None when it varies over another axis."""
-    if values.size == 1 and (out_rank is None or values.ndim <= out_rank):
-        return values.reshape(())
-    if out_rank is None or values.ndim > out_rank:
+    if values.ndim == 0:
+        return values
+    if data_rank is None or values.ndim > data_rank:
         return None
-    shape = (1,) * (out_rank - values.ndim) + values.shape
+    if values.size == 1:
+        return values.reshape(())
+    shape = (1,) * (data_rank - values.ndim) + values.shape
     if shape[1] != channels or any(d != 1 for i, d in enumerate(shape) if i != 1):
         return None
     return values.reshape(channels)
@@ -129,7 +136,7 @@ def _bias(layer: gs.Node, channels: int) -> np.ndarray | Skip:
     bias = constant(layer.inputs[2])
     if bias is None:
         return Skip(f"the bias of {layer.op} is computed at run time")
-    if bias.size not in (1, channels) or bias.shape[-1:] not in ((), (1,), (channels,)):
+    if bias.size != 1 and (bias.size != channels or bias.shape[-1] != channels):
         return Skip(f"the bias of {layer.op}, {list(bias.shape)}, is not one per channel")
     flat = np.broadcast_to(bias.astype(np.float64).reshape(-1), (channels,))
     return np.asarray(flat * float(layer.attrs.get("beta", 1.0)))

@@ -47,17 +47,17 @@ def hoist_downcast(node: gs.Node) -> Replace | Skip | None:
     mover = producer(node.inputs[0])
     if mover is None or mover.op not in _MOVES:
         return None
-    wide = node.inputs[0].dtype
+    wide = _dtype(node.inputs[0])
     narrow = onnx.helper.tensor_dtype_to_np_dtype(int(node.attrs["to"]))
-    if wide is None or np.dtype(wide).itemsize <= narrow.itemsize:
+    if wide is None or wide.itemsize <= narrow.itemsize:
         return None
     casts = _casts(mover, node)
     if isinstance(casts, Skip):
         return casts
-    side = _side_inputs(mover, np.dtype(wide), narrow)
+    side = _side_inputs(mover, wide, narrow)
     if isinstance(side, Skip):
         return side
-    saved = _bytes_saved(mover, np.dtype(wide).itemsize, narrow.itemsize)
+    saved = _bytes_saved(mover, wide.itemsize, narrow.itemsize)
     if saved is None:
         return Skip(f"the sizes around {mover.op} are unknown, so the gain is too")
     if saved < 0:
@@ -65,12 +65,19 @@ def hoist_downcast(node: gs.Node) -> Replace | Skip | None:
     return _hoisted(mover, casts, side, saved)
 
 
+def _dtype(tensor: gs.Tensor) -> np.dtype | None:
+    """The element type; graphsurgeon keeps those NumPy lacks (bfloat16, float8) as ONNX numbers."""
+    if isinstance(tensor.dtype, int):
+        return onnx.helper.tensor_dtype_to_np_dtype(tensor.dtype)
+    return None if tensor.dtype is None else np.dtype(tensor.dtype)
+
+
 def _casts(mover: gs.Node, node: gs.Node) -> list[gs.Node] | Skip:
     """The Cast behind every output of the mover that is read; all to the same type."""
     casts = []
     for value in mover.outputs:
         for reader in value.outputs:
-            if reader.op != "Cast" or reader.attrs["to"] != node.attrs["to"]:
+            if reader.op != "Cast" or reader.attrs != node.attrs:
                 return Skip(f"{label(reader)!r} needs the wide value of {value.name!r}")
         if len(value.outputs) > 1:
             return Skip(f"{len(value.outputs)} casts read {value.name!r}; simplify first")
@@ -103,33 +110,31 @@ def _side_inputs(
 
 def _bytes_saved(mover: gs.Node, wide: int, narrow: int) -> int | None:
     """Traffic before minus traffic after, in bytes per sample; None when a size is unknown."""
+    if mover.op in _RELABELS:
+        return 0  # moves nothing: only the way further up is free
     sizes_in = [elements(t) for t in _data_inputs(mover)]
     sizes_out = [elements(t) for t in mover.outputs]
     if None in sizes_in or None in sizes_out:
         return None
     total_in = sum(s for s in sizes_in if s is not None)
     total_out = sum(s for s in sizes_out if s is not None)
-    if mover.op in _RELABELS:
-        read = written = 0
-    else:
-        read = min(total_in, total_out) if mover.op in _READS_A_PART else total_in
-        written = total_out
-    before = (read + written) * wide + total_out * (wide + narrow)
-    after = total_in * (wide + narrow) + (read + written) * narrow
+    moved = (min(total_in, total_out) if mover.op in _READS_A_PART else total_in) + total_out
+    before = moved * wide + total_out * (wide + narrow)
+    after = total_in * (wide + narrow) + moved * narrow
     return before - after
 
 
 def _hoisted(
     mover: gs.Node, casts: list[gs.Node], side: list[gs.Tensor | np.ndarray], saved: int
 ) -> Replace:
-    to = casts[0].attrs["to"]
-    narrow = onnx.helper.tensor_dtype_to_np_dtype(int(to))
+    attrs = casts[0].attrs
+    narrow = onnx.helper.tensor_dtype_to_np_dtype(int(attrs["to"]))
     behind = {id(cast.inputs[0]): cast.outputs[0] for cast in casts}
     hoisted: list[gs.Variable] = []
     new: list[New] = []
     for value in _data_inputs(mover):
         fresh = gs.Variable("", narrow, value.shape)
-        new.append(New("Cast", (value,), (fresh,), {"to": to}))
+        new.append(New("Cast", (value,), (fresh,), attrs))
         hoisted.append(fresh)
     # an output nobody reads still has its place in Split's list
     outputs = tuple(behind.get(id(t), gs.Variable("", narrow, t.shape)) for t in mover.outputs)

@@ -13,7 +13,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploy.artifacts.model import Decision
-from deploy.graph import constant, label
+from deploy.graph import constant, label, producer
 from deploy.placement import ActivationQuant, Placement, WeightQuant
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
@@ -46,6 +46,9 @@ def _refusal(node: gs.Node) -> str | None:
     weight = constant(node.inputs[1])
     if isinstance(node.inputs[0], gs.Constant):
         return "its data input is a constant"
+    source = producer(node.inputs[1])
+    if source is not None and source.op == "DequantizeLinear":
+        return "its weights are quantized already"
     if weight is None:
         return "both inputs are computed at run time (attention scores): no weights to quantize"
     if weight.dtype != np.float32:

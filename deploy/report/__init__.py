@@ -1,0 +1,1 @@
+"""The report: its content as JSON, and the page people read."""

@@ -1,0 +1,115 @@
+"""What the report says, as plain JSON; everything a clock or this machine decides is under
+`measured`, all the rest is the same whenever the same build is repeated."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from deploy.analysis.graph_cost import graph_cost
+from deploy.analysis.layer_error import layer_errors
+from deploy.artifacts.model import as_rows
+from deploy.build import load_engine
+from deploy.data import SampleSet
+
+if TYPE_CHECKING:
+    from deploy.package import Findings
+
+SCHEMA_VERSION = 1
+_ERROR_SAMPLES = 16
+
+
+def report_content(findings: Findings) -> dict[str, Any]:
+    """The whole report as JSON-ready values."""
+    graphs = findings.graphs
+    with load_engine(findings.engine, findings.target, findings.precision) as engine:
+        layers = [asdict(layer) for layer in engine.layers()]
+        properties = engine.properties()
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "summary": _summary(findings, properties),
+        "model": {
+            "name": graphs["source"].name,
+            "sha256": graphs["source"].sha256,
+            "opset": graphs["source"].opset,
+            "inputs": [str(spec) for spec in graphs["loaded"].inputs],
+            "outputs": [str(spec) for spec in graphs["loaded"].outputs],
+        },
+        "target": findings.target.model_dump(mode="json"),
+        "recipe": findings.recipe.model_dump(mode="json"),
+        "data": {
+            "calibration": _described(findings.data.calibration),
+            "evaluation": _described(findings.data.evaluation),
+        },
+        "sizes": _sizes(findings),
+        "graph": [
+            {"stage": name, **asdict(graph_cost(model))}
+            for name, model in graphs.items()
+            if name != "source"
+        ],
+        "decisions": [row for name in graphs for row in as_rows(graphs[name].decisions)],
+        "parity": findings.parity.to_json(),
+        "layer_errors": _layer_errors(findings),
+        "layers": layers,
+        "engine": properties,
+        "measured": {
+            "created": datetime.now(UTC).isoformat(timespec="seconds"),
+            "machine": f"{platform.system()} {platform.machine()}, {properties.get('device_name')}",
+            "latency": {name: asdict(row) for name, row in findings.latency.items()},
+        },
+        "tools": findings.tools,
+        "command": findings.job_command,
+    }
+
+
+def _summary(findings: Findings, properties: dict[str, str]) -> dict[str, Any]:
+    parity = findings.parity
+    return {
+        "passed": parity.passed,
+        "verdict": parity.verdict(),
+        "model": findings.graphs["source"].name,
+        "target": findings.target.name,
+        "target_title": findings.target.title,
+        "precision": findings.precision,
+        "accuracy": asdict(parity.task) if parity.task else None,
+        "sqnr_db": min(o.sqnr_db for o in parity.outputs),
+        "evidence": _evidence(findings, properties),
+    }
+
+
+def _evidence(findings: Findings, properties: dict[str, str]) -> list[str]:
+    """How far this was proven, in words: never more than was shown."""
+    target, device = findings.target, properties.get("device_name", "this machine")
+    said = [f"Judged on {findings.parity.samples} samples: {findings.parity.about}."]
+    if target.host:
+        said.append(f"Built, run and timed on this machine ({device}).")
+    else:
+        said.append(
+            f"The engine's files are portable; they were compiled, run and timed on this machine "
+            f"({device}), not on {target.title}: speed and the last bits there are not known yet."
+        )
+    return said + list(target.notes)
+
+
+def _described(samples: SampleSet | None) -> dict[str, Any] | None:
+    if samples is None:
+        return None
+    return {"uri": samples.uri, "samples": len(samples), "about": samples.about}
+
+
+def _sizes(findings: Findings) -> dict[str, int]:
+    engine = [p for p in findings.engine.rglob("*") if p.is_file() and p.name != "stage.json"]
+    return {
+        "model": len(findings.graphs["source"].serialized),
+        "engine": sum(path.stat().st_size for path in engine),
+    }
+
+
+def _layer_errors(findings: Findings) -> list[dict[str, Any]]:
+    graphs = findings.graphs
+    if "quantized" not in graphs:
+        return []
+    samples = findings.data.evaluation.first(_ERROR_SAMPLES)
+    return [asdict(row) for row in layer_errors(graphs["fused"], graphs["quantized"], samples)]

@@ -1,0 +1,87 @@
+"""One page people read, self-contained: it opens offline, in any browser, years later.
+
+page.html is the page, with `<!-- if name -->...<!-- end name -->` around what may be missing and
+`$name` where a value goes; page.css and page.js go into it. Values are escaped where they are made.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from string import Template
+from typing import Any
+
+from deploy.artifacts.ranges import Ranges
+from deploy.report import figures
+from deploy.report.calibration import calibration, cut_off, graph_order
+from deploy.report.changes import changes, reproduce
+from deploy.report.measured import accuracy, layers, speed
+from deploy.report.summary import summary
+
+_HERE = Path(__file__).parent
+_BLOCK = re.compile(r"<!-- if (\w+) -->(.*?)<!-- end \1 -->\n?", re.DOTALL)
+
+
+def render(content: dict[str, Any], ranges: Ranges | None) -> str:
+    """The whole report as one HTML file; the same content gives the same page."""
+    values = {
+        **summary(content),
+        **accuracy(content),
+        **speed(content),
+        **layers(content),
+        **calibration(content, ranges),
+        **changes(content),
+        **reproduce(content, ranges),
+        "style": _part("page.css"),
+        "script": _inside_script(_part("page.js")),
+        "plotly": _inside_script(vendored_plotly()),
+        "drawn_from": embedded(_drawn(content, ranges)),
+    }
+    return Template(_kept(_part("page.html"), values)).substitute(values)
+
+
+def vendored_plotly() -> str:
+    """plotly.js-basic, MIT licence, as it stands beside this file."""
+    return _part("plotly-basic.min.js")
+
+
+def embedded(value: Any) -> str:
+    """JSON that no HTML parser can leave: `<`, `>` and `&` only as escapes."""
+    text = json.dumps(value, allow_nan=False, separators=(",", ":"))
+    for character in "<>&":
+        text = text.replace(character, f"\\u{ord(character):04x}")
+    return text
+
+
+def _drawn(content: Mapping[str, Any], ranges: Ranges | None) -> dict[str, Any]:
+    """What page.js draws: a figure per element, and histograms, the most cut off tensor first."""
+    rows = content["measured"]["latency"]
+    drawn: dict[str, figures.Figure] = {}
+    if rows:
+        drawn["latency"] = figures.latency(rows, content["summary"]["precision"])
+    if content["layer_errors"]:
+        drawn["layers"] = figures.layers(content["layer_errors"])
+    order = graph_order(content, ranges) if ranges is not None else []
+    tensors = {name: ranges.tensors[name] for name in order} if ranges is not None else {}
+    first = max(range(len(order)), key=lambda i: (cut_off(tensors[order[i]]), -i), default=0)
+    return {"figures": drawn, "tensors": figures.tensors(tensors), "first": first}
+
+
+def _kept(page: str, values: Mapping[str, str]) -> str:
+    """The page without the blocks whose value is empty; values are not in it yet."""
+
+    def block(match: re.Match[str]) -> str:
+        return _kept(match[2], values) if values[match[1]] else ""
+
+    return _BLOCK.sub(block, page)
+
+
+def _part(name: str) -> str:
+    return (_HERE / name).read_text(encoding="utf-8")
+
+
+def _inside_script(code: str) -> str:
+    """Code of ours that doesn't end its own element; inside strings the two mean the same."""
+    return code.replace("</script", "<\\/script").replace("<!--", "<\\!--")

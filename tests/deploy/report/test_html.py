@@ -1,0 +1,444 @@
+"""The report page: complete, honest, escaped, and whole without a network."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from calibrators.ranges import Range
+from deploy.artifacts.ranges import Picture, Ranges, Source, TensorRange
+from deploy.report.calibration import cut_off
+from deploy.report.figures import layers
+from deploy.report.html import embedded, render, vendored_plotly
+from deploy.report.units import ratio, scaled, share, significant
+
+CHROMIUM = shutil.which("chromium")
+EVIL = "</script><img src=x onerror=alert(1)>$model"
+FLAGS = [
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--virtual-time-budget=4000", "--enable-logging=stderr", "--dump-dom"),
+]
+
+
+def latency(median: float) -> dict[str, float]:
+    return {"median_ms": median, "p90_ms": median * 1.1, "p99_ms": median * 1.3, "rounds": 200}
+
+
+def sample(name: str, classes: bool = True) -> dict[str, Any]:
+    found = {"reference_class": 3, "engine_class": 4, "label": 3} if classes else {}
+    empty = {"reference_class": None, "engine_class": None, "label": None}
+    return {"name": name, "sqnr_db": 9.5, **empty, **found}
+
+
+def decision(stage: str, rule: str, outcome: str, subject: str, reason: str) -> dict[str, Any]:
+    return {
+        "stage": stage,
+        "rule": rule,
+        "outcome": outcome,
+        "subject": subject,
+        "reason": reason,
+        "bytes_saved": 2048 if stage == "fuse" and outcome == "applied" else 0,
+    }
+
+
+def stage(name: str, operators: dict[str, int]) -> dict[str, Any]:
+    return {
+        "stage": name,
+        "nodes": sum(operators.values()),
+        "operators": operators,
+        "parameters": 3487886,
+        "weight_bytes": 13951544,
+        "flops": 607933440,
+        "bytes": 119435736,
+    }
+
+
+def int8_content() -> dict[str, Any]:
+    """A quantized classifier that passed, as report_content() would describe it."""
+    return {
+        "schema_version": 1,
+        "summary": {
+            "passed": True,
+            "verdict": "15.2 dB on 200 samples",
+            "model": "tiny",
+            "target": "cpu",
+            "target_title": "this machine's CPU",
+            "precision": "int8",
+            "accuracy": {
+                "samples": 200,
+                "reference_pct": 82.5,
+                "engine_pct": 81.5,
+                "drop": 1.0,
+                "drop_error": 1.87,
+            },
+            "sqnr_db": 15.2,
+            "evidence": ["Judged on 200 samples: all of them."],
+        },
+        "model": {
+            "name": "tiny",
+            "sha256": "8d0d" * 16,
+            "opset": 17,
+            "inputs": ["x float32[N,3,8,8]"],
+            "outputs": ["y float32[N,10]"],
+        },
+        "target": {"host": True},
+        "recipe": {"target": "cpu", "max_drop": None, "mean": [0.5, 0.25], "shape": {}},
+        "data": {
+            "calibration": {"uri": "calib.npz", "samples": 128, "about": "128 of 300"},
+            "evaluation": {"uri": "test.npz", "samples": 200, "about": "200 of 200"},
+        },
+        "sizes": {"model": 13992273, "engine": 4599293},
+        "graph": [
+            stage("loaded", {"Conv": 2, "BatchNormalization": 2}),
+            stage("quantized", {"Conv": 2, "QuantizeLinear": 3}),
+        ],
+        "decisions": [
+            decision("fuse", "fold_affine", "applied", "bn_0", "folded into Conv"),
+            decision("fuse", "fold_affine", "skipped", "bn_1", "'c' is also read by 'Add_3'"),
+            decision("quantize", "activation", "applied", "conv_0", "uint8, scale 0.1"),
+        ],
+        "parity": {
+            "passed": True,
+            "samples": 200,
+            "about": "200 of 200",
+            "outputs": [
+                {
+                    "name": "y",
+                    "sqnr_db": 15.2,
+                    "cosine": 0.9848,
+                    "max_abs": 3.867,
+                    "reference_max": 33.0,
+                    "top1_agreement_pct": 91.5,
+                    "top5_agreement_pct": 99.5,
+                }
+            ],
+            "task": {
+                "samples": 200,
+                "reference_pct": 82.5,
+                "engine_pct": 81.5,
+                "drop": 1.0,
+                "drop_error": 1.87,
+            },
+            "gates": [
+                {
+                    "name": "SQNR of 'y' (dB)",
+                    "limit": 8.0,
+                    "observed": 15.203183969646027,
+                    "passed": True,
+                    "origin": "target cpu",
+                }
+            ],
+            "worst": [sample("worst.jpg")],
+            "disagreements": [sample("other.jpg")],
+        },
+        "layer_errors": [
+            {"tensor": "conv_0", "operator": "Conv", "sqnr_db": 42.6, "cosine": 0.99},
+            {"tensor": "conv_1", "operator": "Conv", "sqnr_db": 14.1, "cosine": 0.98},
+            {"tensor": "same", "operator": "Relu", "sqnr_db": 200.0, "cosine": 1.0},
+        ],
+        "layers": [
+            {
+                "name": "conv_0",
+                "kind": "Convolution",
+                "precision": "u8",
+                "kernel": "brgconv",
+                "fused_from": ["conv_0", "relu_0"],
+            },
+            {"name": "s", "kind": "Sum", "precision": "f32", "kernel": "jit", "fused_from": []},
+        ],
+        "engine": {"device": "CPU"},
+        "measured": {
+            "created": "2026-11-20T07:14:03+00:00",
+            "machine": "Linux x86_64, AMD EPYC",
+            "latency": {"fp32": latency(1.9), "bf16": latency(1.21), "int8": latency(0.95)},
+        },
+        "tools": {"openvino": "2026.4.1"},
+        "command": ["deploy", "build", "my model.onnx", "--int8"],
+    }
+
+
+def float_content() -> dict[str, Any]:
+    """A float32 build without labels, classes, gates, quantization or a vendor that tells."""
+    content = int8_content()
+    content["summary"] |= {"precision": "fp32", "accuracy": None, "sqnr_db": 200.0}
+    del content["measured"]["latency"]["int8"], content["measured"]["latency"]["bf16"]
+    content["data"]["calibration"] = None
+    content["graph"] = content["graph"][:1]
+    content["decisions"] = []
+    content["layer_errors"] = content["layers"] = content["command"] = []
+    content["parity"] |= {"task": None, "gates": [], "disagreements": []}
+    content["parity"]["worst"] = [sample("worst.jpg", classes=False)]
+    content["parity"]["outputs"][0] |= {"top1_agreement_pct": None, "top5_agreement_pct": None}
+    return content
+
+
+def tensor(low: float, high: float) -> TensorRange:
+    """Seen from -1 to 3: ten values in each of four bars."""
+    return TensorRange(Range(low, high), Range(-1.0, 3.0), Picture(-1.0, 1.0, (10, 10, 10, 10)))
+
+
+def ranges_of(**tensors: TensorRange) -> Ranges:
+    return Ranges(tensors, Source("49a5" * 16, ("aa", "bb"), {"calibrator": "minmax"}))
+
+
+def text_of(page: str) -> str:
+    """What a reader sees: no scripts, no style, no tags, plain spaces and characters."""
+    bare = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
+    bare = re.sub(r"<[^>]*>", " ", bare).replace("\N{NO-BREAK SPACE}", " ")
+    for entity, character in (("&#x27;", "'"), ("&quot;", '"'), ("&lt;", "<"), ("&gt;", ">")):
+        bare = bare.replace(entity, character)
+    return " ".join(bare.replace("&amp;", "&").split())
+
+
+@pytest.fixture(scope="module")
+def page() -> str:
+    return render(int8_content(), ranges_of(conv_0=tensor(-1, 3), conv_1=tensor(-1, 2)))
+
+
+class TestSummary:
+    def test_says_what_was_built_and_how_well(self, page: str) -> None:
+        text = text_of(page)
+        assert "Passed tiny → cpu, int8" in text
+        assert "meets the one gate that was set." in text
+        assert "float32 82.50 % to engine 81.50 %: drop 1.00 ± 1.87 points on 200" in text
+        assert "top-1 agreement 91.50 %, top-5 99.50 %" in text
+        assert "1.27x the speed of bf16, the fastest float engine (1.21 ms); 2.00x fp32" in text
+        assert "4.60 MB from 14.0 MB, 3.04x smaller" in text
+        assert "Judged on 200 samples: all of them." in text
+
+    def test_failed_build_shows_observed_and_limit(self) -> None:
+        content = int8_content()
+        content["summary"]["passed"] = content["parity"]["passed"] = False
+        content["parity"]["gates"][0] |= {"passed": False, "limit": 30.0, "origin": "recipe"}
+        text = text_of(render(content, None))
+        assert "FAILED tiny" in text
+        assert "SQNR of 'y' (dB): observed 15.20, limit at least 30 (recipe)" in text
+
+    def test_missed_upper_limit_is_at_most(self) -> None:
+        content = int8_content()
+        content["summary"]["passed"] = content["parity"]["passed"] = False
+        drop = {"name": "accuracy drop (points)", "limit": 0.5, "observed": 0.504}
+        content["parity"]["gates"].append({**drop, "passed": False, "origin": "recipe"})
+        text = text_of(render(content, None))
+        assert "misses 1 of 2 gates that were set:" in text
+        assert "accuracy drop (points): observed 0.5040, limit at most 0.5 (recipe)" in text
+        assert "The standard error is larger than the limit on the drop" in text
+
+    @pytest.mark.parametrize(
+        ("int8", "said"),
+        [
+            (0.95, None),
+            (1.17, None),
+            (1.18, "int8 is as fast as bf16 here (1.03x, within the noise): consider --bf16"),
+            (1.24, "int8 is as fast as bf16 here (0.98x, within the noise): consider --bf16"),
+            (1.26, "int8 is slower than bf16 here (0.96x): consider --bf16"),
+        ],
+    )
+    def test_slower_than_float_is_said_iff_it_is(self, int8: float, said: str | None) -> None:
+        content = int8_content()
+        content["measured"]["latency"]["int8"] = latency(int8)
+        text = text_of(render(content, None))
+        assert ("consider --bf16" in text) == (said is not None)
+        assert said is None or said in text
+
+    def test_elsewhere_the_advice_is_to_time_it_there(self) -> None:
+        content = int8_content()
+        content["target"]["host"] = False
+        content["measured"]["latency"]["int8"] = latency(1.5)
+        text = text_of(render(content, None))
+        assert "(0.81x): time both on the target, and consider --bf16" in text
+        assert "This machine is not the target" in text
+
+
+class TestSections:
+    def test_quantized_build(self, page: str) -> None:
+        text = text_of(page)
+        assert "1 of 2 layers run in u8, 1 in f32." in text
+        assert "conv_1 (Conv): 42.6 dB to 14.1 dB" in text
+        assert "fuse: fold_affine, 1 applied, 2.05 kB less memory traffic" in text
+        assert "'c' is also read by 'Add_3'" in text
+        assert "1 of 2 tensors with a range is quantized; none of these ranges cuts off" in text
+        assert "Calibrated on calib.npz (128 of 300). Judged on test.npz" in text
+        assert "deploy build 'my model.onnx' --int8" in text
+        assert "max_drop" not in text  # not set: not part of the recipe to repeat
+        assert "interleaved in one run" in text
+        assert "608 MFLOP" in text
+
+    def test_float_build_leaves_out_what_it_lacks(self) -> None:
+        page = render(float_content(), None)
+        text = text_of(page)
+        assert 'id="calibration"' not in page and "#calibration" not in page.split("<script")[0]
+        assert 'id="figure-layers"' not in page
+        assert "The error per layer is measured for quantized builds only." in text
+        assert "does not tell which layers it executes" in text
+        assert "carry no labels, so accuracy was not measured" in text
+        assert "No labels, so accuracy is not known" in text
+        assert "no gate was set" in text
+        assert "float32 class" not in text and "Top-1 agreement" not in text
+        assert "No command line was recorded" in text
+        assert "Nothing was skipped" in text
+        assert "identical" in text
+        assert "QuantizeLinear" not in text
+
+    def test_nothing_timed(self) -> None:
+        content = int8_content()
+        content["measured"]["latency"] = {}
+        page = render(content, None)
+        assert "Nothing was timed in this build." in text_of(page)
+        assert 'id="figure-latency"' not in page
+
+
+class TestSafety:
+    def hostile(self) -> str:
+        content = int8_content()
+        content["summary"]["model"] = content["model"]["name"] = EVIL
+        for row in content["layer_errors"]:
+            row["tensor"] = EVIL
+        for row in content["layers"]:
+            row["name"] = row["kernel"] = EVIL
+        for row in content["decisions"]:
+            row["subject"] = row["reason"] = EVIL
+        content["parity"]["worst"][0]["name"] = content["parity"]["outputs"][0]["name"] = EVIL
+        content["recipe"][EVIL] = content["tools"][EVIL] = EVIL
+        content["command"].append(EVIL)
+        return render(content, ranges_of(**{EVIL: tensor(-1, 3)}))
+
+    def test_names_are_escaped_everywhere(self) -> None:
+        page = self.hostile()
+        assert "<img" not in page.replace(vendored_plotly(), "")
+        assert page.count("</script>") == 3
+        assert EVIL in text_of(page)  # readable as it is, `$model` included
+
+    def test_embedded_json_cannot_leave_its_element(self) -> None:
+        assert embedded({"a": "</script>&"}) == '{"a":"\\u003c/script\\u003e\\u0026"}'
+
+    def test_nothing_is_loaded_from_anywhere(self, page: str) -> None:
+        # plotly's own strings hold addresses it never visits; the policy below would refuse them
+        own = page.replace(vendored_plotly(), "")
+        assert "src=" not in own
+        assert set(re.findall(r'href="([^"]*)"', own)) <= {
+            f"#{name}"
+            for name in (
+                *("content", "summary", "accuracy", "speed"),
+                *("layers", "calibration", "changes", "reproduce"),
+            )
+        }
+        assert "http://" not in own and "https://" not in own
+        assert "url(" not in own and "@import" not in own
+        assert "default-src 'none'" in own
+
+    def test_same_content_same_page(self, page: str) -> None:
+        again = render(int8_content(), ranges_of(conv_0=tensor(-1, 3), conv_1=tensor(-1, 2)))
+        assert again == page
+
+
+def test_a_thousand_tensors_stay_below_three_megabytes() -> None:
+    content = int8_content()
+    names = [f"/backbone/stage.{i}/block/conv/Conv_output_{i}" for i in range(1000)]
+    error, layer = content["layer_errors"][1], content["layers"][0]
+    content["layer_errors"] = [{**error, "tensor": name} for name in names]
+    content["layers"] = [{**layer, "name": name} for name in names]
+    content["decisions"] = [
+        decision("quantize", "activation", "applied", name, "uint8, scale 0.0235294, zero point 0")
+        for name in names
+    ]
+    one = replace(tensor(-1, 3), picture=Picture(-1.0, 0.0625, (123456,) * 64))
+    page = render(content, ranges_of(**dict.fromkeys(names, one)))
+    assert len(page.encode()) < 3_000_000
+
+
+@pytest.mark.parametrize(
+    ("low", "high", "wanted"),
+    [
+        (-1, 3, 0.0),
+        (-1, 2, 0.25),
+        (-1, 2.5, 0.125),
+        (-0.5, 2, 0.375),
+        (0.5, 3, 0.25),  # quantization always covers zero: only what lies below it is lost
+    ],
+)
+def test_cut_off_is_the_part_outside_the_range(low: float, high: float, wanted: float) -> None:
+    assert cut_off(tensor(low, high)) == pytest.approx(wanted, abs=1e-8)
+
+
+def test_cut_off_counts_the_highest_value_that_starts_a_bar() -> None:
+    found = TensorRange(Range(0, 0.5), Range(0, 1), Picture(0.0, 0.5, (6, 0, 2)))
+    assert cut_off(found) == pytest.approx(0.25)
+
+
+def test_numbers_read_well() -> None:
+    space = "\N{NO-BREAK SPACE}"
+    assert [significant(v) for v in (0, 0.0445, 1.206, 14.02, 1210.4)] == [
+        *("0", "0.0445", "1.21", "14.0", "1,210")
+    ]
+    assert scaled(999_600, "B") == f"1.00{space}MB"
+    assert scaled(512, "B") == f"512{space}B"
+    assert [ratio(v) for v in (2.0141, 0.998, 1.0, 0.97)] == ["2.01x", "0.998x", "1.00x", "0.97x"]
+    assert [share(v) for v in (0, 1e-6, 0.25)] == ["0", f"<{space}0.01{space}%", f"25.0{space}%"]
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+@pytest.mark.parametrize("kind", ["int8", "float", "hostile"])
+def test_opens_in_a_browser(kind: str, tmp_path: Path) -> None:
+    pages = {
+        "int8": lambda: render(int8_content(), ranges_of(conv_0=tensor(-1, 3))),
+        "float": lambda: render(float_content(), None),
+        "hostile": TestSafety().hostile,
+    }
+    figures = {"int8": 3, "float": 1, "hostile": 3}[kind]
+    dom = opened(pages[kind](), tmp_path)
+    assert f'<div id="figures-drawn" hidden="">{figures}</div>' in dom
+
+
+def opened(page: str, folder: Path) -> str:
+    """The page after its scripts ran; no line may have reached the console."""
+    file = folder / "report.html"
+    file.write_text(page, encoding="utf-8")
+    flags = [*FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder}/user"]
+    done = subprocess.run(
+        [str(CHROMIUM), *flags, file.as_uri()], capture_output=True, text=True, timeout=120
+    )
+    wrong = ("CONSOLE", "Uncaught", "SyntaxError", "ReferenceError", "TypeError", "violates")
+    assert not [line for line in done.stderr.splitlines() if any(w in line for w in wrong)]
+    return done.stdout
+
+
+CLICKS = """<script>
+const rows = () => [...document.querySelectorAll("#calibration tbody tr")];
+const shown = () => rows().filter((row) => !row.hidden).map((row) => row.cells[0].textContent);
+const said = [];
+const [tensor, , , high] = document.querySelectorAll("#calibration th button");
+high.click(); high.click();
+said.push(`sorted ${shown()[0]}`);
+const input = document.querySelector("#calibration input[type=search]");
+input.value = "T07 no"; input.dispatchEvent(new Event("input"));
+said.push(`filtered ${shown().join()}`);
+document.querySelector("#calibration tr:not([hidden]) td button").click();
+said.push(`chosen ${document.getElementById("tensor").selectedOptions[0].text}`);
+document.getElementById("theme").click();
+said.push(`theme ${document.documentElement.dataset.theme}`);
+const marker = document.createElement("pre");
+marker.textContent = said.join("; ");
+document.body.append(marker);
+</script></body>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="no chromium on this machine")
+def test_tables_histogram_and_theme_answer_clicks(tmp_path: Path) -> None:
+    many = {f"t{i:02}": tensor(-1, i / 10) for i in range(25)}
+    page = render(int8_content(), ranges_of(**many)).replace("</body>", CLICKS)
+    dom = opened(page, tmp_path)
+    assert "<pre>sorted t24; filtered t07; chosen t07; theme dark</pre>" in dom
+
+
+def test_plotly_gets_names_as_text_not_as_its_markup() -> None:
+    row = {"tensor": "<a href='x'>", "operator": "<b>", "sqnr_db": 9.0, "cosine": 0.9}
+    (text,) = layers([row])["data"][0]["text"]
+    assert "<a" not in text and "&lt;a href=" in text and "<b>&lt;b&gt;</b>" in text
