@@ -16,7 +16,7 @@ from calibrators.preprocess import Preprocess
 class InputSpec:
     """One model input. `shape` has None where a dimension is free, the batch axis included.
 
-    An input whose first axis has a size isn't batched (the state of a recurrent network): every
+    An input whose first axis has a size above 1 isn't batched (a recurrent state): every
     sample brings all of it.
     """
 
@@ -26,7 +26,7 @@ class InputSpec:
 
     @property
     def whole(self) -> bool:
-        return not self.shape or self.shape[0] is not None
+        return not self.shape or self.shape[0] not in (None, 1)
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from pydantic import ValidationError
 
 from calibrators.samples import Sample
 from deploy.artifacts.bundle import Bundle
@@ -25,7 +26,7 @@ from deploy.load import load, read
 from deploy.parity import Limits, parity
 from deploy.recipe import Recipe
 from deploy.simplify import seeded_feeds
-from deploy.target import EngineSettings, Precision, Target, with_batch
+from deploy.target import EngineSettings, Precision, Target, Tolerance, with_batch
 
 
 def compare(
@@ -46,12 +47,29 @@ def compare(
 def recheck(folder: Path, recipe: Recipe) -> ParityReport:
     """A bundle's engine against the float32 outputs stored with it, at the bundle's own gates."""
     bundle = Bundle.load(folder)
-    built = Recipe.model_validate(bundle.manifest["recipe"])
-    overrides = {"max_drop": recipe.max_drop, "min_sqnr_db": recipe.min_sqnr_db}
-    built = built.model_copy(update={k: v for k, v in overrides.items() if v is not None})
+    for flag, given in (("data", recipe.data), ("eval-data", recipe.eval_data)):
+        if given is not None:
+            raise RecipeError(
+                f"--{flag} needs the model to compare with: deploy parity MODEL {folder} "
+                f"--{flag} {given}"
+            )
+    if recipe.max_drop is not None:
+        raise RecipeError(
+            "--max-drop needs labelled samples and the model: deploy parity MODEL "
+            f"{folder} --data URI --max-drop {recipe.max_drop:g}"
+        )
+    try:
+        stored = Tolerance.model_validate(bundle.manifest["tolerance"])
+    except (KeyError, ValidationError):
+        raise BundleError(f"{folder}: no gates in its manifest; build the bundle again") from None
+    # a handful of stored samples says nothing of accuracy: only the numbers are judged
+    changes: dict[str, float | None] = {"max_drop_pct": None, "min_agreement_pct": None}
+    if recipe.min_sqnr_db is not None:
+        changes["min_sqnr_db"] = recipe.min_sqnr_db
+    limits = Limits(stored.model_copy(update=changes), None, "the bundle")
     feeds, expected = (_arrays(folder / "parity" / f) for f in ("samples.npz", "reference.npz"))
     with open_candidate(folder, recipe) as engine:
-        stored = _Stored(engine, expected)
+        exact = _Stored(engine, expected)
         whole = whole_inputs(engine.inputs)
         samples = [
             Sample(
@@ -60,17 +78,7 @@ def recheck(folder: Path, recipe: Recipe) -> ParityReport:
             )
             for i in range(len(next(iter(feeds.values()))))
         ]
-        target = Target.load(built.target).tolerance(bundle.manifest["precision"])
-        # a handful of stored samples says nothing of accuracy: only the numbers are judged
-        tolerance = target.model_copy(
-            update={
-                "max_drop_pct": None,
-                "min_agreement_pct": None,
-                **({"min_sqnr_db": built.min_sqnr_db} if built.min_sqnr_db is not None else {}),
-            }
-        )
-        limits = Limits(tolerance, None, f"target {built.target}")
-        return parity(stored, engine, samples, limits, about="the samples stored in the bundle")
+        return parity(exact, engine, samples, limits, about="the samples stored in the bundle")
 
 
 def bench(

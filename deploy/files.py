@@ -34,6 +34,9 @@ def write_aside(path: Path, data: bytes) -> None:
 @contextmanager
 def folder_aside(path: Path) -> Iterator[Path]:
     """A fresh folder to fill, which takes the place of `path` only when the block ends well."""
+    old = _old(path)
+    if old.exists() and not path.exists():
+        old.rename(path)  # the last swap was killed between its two renames
     aside = path.with_name(f"{path.name}{_ASIDE}")
     shutil.rmtree(aside, ignore_errors=True)
     aside.mkdir(parents=True)
@@ -49,7 +52,7 @@ def _swap(aside: Path, path: Path) -> None:
     if not path.exists():
         aside.rename(path)
         return
-    old = path.with_name(f"{path.name}.old")
+    old = _old(path)
     shutil.rmtree(old, ignore_errors=True)
     path.rename(old)
     try:
@@ -58,6 +61,11 @@ def _swap(aside: Path, path: Path) -> None:
         old.rename(path)
         raise
     shutil.rmtree(old, ignore_errors=True)
+
+
+def _old(path: Path) -> Path:
+    """Where the former folder waits while the new one takes its place."""
+    return path.with_name(f"{path.name}.old")
 
 
 def json_bytes(value: Any) -> bytes:

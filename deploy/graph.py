@@ -76,6 +76,7 @@ def elements(tensor: gs.Tensor) -> int | None:
 
 
 def rank(tensor: gs.Tensor) -> int | None:
+    """How many dimensions a tensor has; None for unknown shapes."""
     return None if tensor.shape is None else len(tensor.shape)
 
 

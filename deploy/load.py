@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import heapq
+from collections import defaultdict
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -21,6 +23,7 @@ from deploy.weights import check_weights
 # per-channel QuantizeLinear/DequantizeLinear begin with 13
 LOWEST_OPSET = 13
 _IR_WITHOUT_WEIGHT_INPUTS = 4
+_IR_EVERYWHERE = 10
 _KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 
 
@@ -46,6 +49,9 @@ def read(path: Path) -> Model:
         what = "an ONNX file without nodes" if proto.opset_import else _looks_like(content)
         raise ModelError(f"{path}: {what}; export or download the model again")
     embed_external_data(proto, path)
+    # newer than most runtimes take, and only a label where the opset needs no more
+    needed = onnx.helper.find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
+    proto.ir_version = min(proto.ir_version, max(needed, _IR_EVERYWHERE))
     return Model(expand_plugins(proto, path.name), path.stem)
 
 
@@ -131,33 +137,34 @@ def _keep_real_inputs(proto: onnx.ModelProto) -> bool:
 
 def _sort(proto: onnx.ModelProto, name: str) -> bool:
     """Put nodes in topological order; False if they were. ModelError names a cycle."""
-    graph = proto.graph
-    ready = {v.name for v in graph.input} | {i.name for i in graph.initializer} | {""}
-    ready |= {i.values.name for i in graph.sparse_initializer}
-    produced = {o for n in graph.node for o in n.output}
-    todo, order = list(graph.node), []
-    in_order = True
-    while todo:
-        blocked = []
-        for node in todo:
-            needs = {i for i in _reads(node) if i in produced}
-            if needs <= ready:
-                order.append(node)
-                ready.update(node.output)
-            else:
-                blocked.append(node)
-        if len(blocked) == len(todo):
-            raise ModelError(
-                f"{name}: the graph has a cycle through {_label(blocked[0])}; a node's input "
-                "depends on its own output. Export the model again"
-            )
-        in_order = in_order and not blocked
-        todo = blocked
-    if in_order:
+    nodes = list(proto.graph.node)
+    makers = {out: index for index, node in enumerate(nodes) for out in node.output if out}
+    needs = [{makers[name] for name in _reads(node) if name in makers} for node in nodes]
+    readers: dict[int, list[int]] = defaultdict(list)
+    for index, wanted in enumerate(needs):
+        for maker in wanted:
+            readers[maker].append(index)
+    if all(max(wanted, default=-1) < index for index, wanted in enumerate(needs)):
         return False
-    sorted_nodes = [onnx.NodeProto.FromString(n.SerializeToString()) for n in order]
-    del graph.node[:]
-    graph.node.extend(sorted_nodes)
+    missing = [len(wanted) for wanted in needs]
+    ready = [index for index, count in enumerate(missing) if count == 0]
+    order: list[int] = []
+    while ready:
+        index = heapq.heappop(ready)  # the exporter's order among those that can go next
+        order.append(index)
+        for reader in readers[index]:
+            missing[reader] -= 1
+            if missing[reader] == 0:
+                heapq.heappush(ready, reader)
+    if len(order) < len(nodes):
+        stuck = nodes[next(index for index, count in enumerate(missing) if count > 0)]
+        raise ModelError(
+            f"{name}: the graph has a cycle through {_label(stuck)}; a node's input "
+            "depends on its own output. Export the model again"
+        )
+    in_order = [onnx.NodeProto.FromString(nodes[i].SerializeToString()) for i in order]
+    del proto.graph.node[:]
+    proto.graph.node.extend(in_order)
     return True
 
 

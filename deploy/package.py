@@ -16,7 +16,7 @@ from deploy.data import Data
 from deploy.errors import BundleError, RecipeError
 from deploy.files import folder_aside, json_bytes, sha256_of, write_aside
 from deploy.recipe import Recipe
-from deploy.target import Precision, Target
+from deploy.target import Precision, Target, Tolerance
 
 
 @dataclass(frozen=True)
@@ -33,12 +33,18 @@ class Findings:
     engine: Path
     evidence: Path
     parity: ParityReport
+    tolerance: Tolerance
     latency: dict[str, Latency]
     tools: dict[str, str]
 
 
 def check_output(output: Path, source: Model) -> None:
     """RecipeError unless `output` is free, or holds an earlier bundle of the same model."""
+    if output.name in ("", ".."):
+        raise RecipeError(
+            f"{str(output)!r}: a bundle takes the place of its folder; give -o the name of a "
+            "new one"
+        )
     if output.is_symlink() or (output.exists() and not output.is_dir()):
         raise RecipeError(f"{output}: exists and is not a folder; give another -o")
     if not output.exists() or not any(output.iterdir()):
@@ -113,6 +119,7 @@ def _manifest(folder: Path, findings: Findings, content: dict[str, Any]) -> dict
         "model": {"name": source.name, "sha256": source.sha256},
         "target": findings.target.name,
         "precision": findings.precision,
+        "tolerance": findings.tolerance.model_dump(),
         "recipe": findings.recipe.model_dump(mode="json"),
         "data": {
             "calibration_sha256": calibration.sha256() if calibration else None,

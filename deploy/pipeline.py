@@ -23,12 +23,12 @@ from deploy.fuse import fuse
 from deploy.judge import limits_for
 from deploy.load import load, read
 from deploy.package import Findings, check_output, package
-from deploy.parity import parity
+from deploy.parity import Limits, parity
 from deploy.progress import Progress
 from deploy.quantize import quantize
 from deploy.recipe import Recipe
 from deploy.simplify import simplify
-from deploy.target import Precision, Target, with_batch
+from deploy.target import Precision, Target, offered, with_batch
 from deploy.work import Work, tool_versions
 
 _MODEL = "model.onnx"
@@ -70,12 +70,7 @@ def deploy_model(job: Job) -> Bundle:
 
 def precision_of(recipe: Recipe, target: Target) -> Precision:
     """The recipe's precision or the target's default; RecipeError when the target lacks it."""
-    precision = recipe.precision or target.default_precision
-    if precision not in target.precisions:
-        raise RecipeError(
-            f"{precision} is not offered by target {target.name!r}; it has: "
-            f"{', '.join(target.precisions)}"
-        )
+    precision = offered(target, recipe.precision or target.default_precision)
     if precision == "int8" and recipe.data is None and recipe.ranges is None:
         chosen = "--int8" if recipe.precision else f"int8, the default of {target.name!r},"
         raise RecipeError(
@@ -105,8 +100,10 @@ class _Line:
     def run(self) -> Findings:
         recipe = self.job.recipe
         loaded = self.model("load", self.source, lambda m: load(m, recipe.shape), recipe.shape)
-        # opened before the long stages: what doesn't fit is said at once
+        # before the long stages: what can't be judged, or doesn't fit, is said at once
+        reference.build(self.source).close()
         data = open_data(_judging(recipe, self.precision), loaded)
+        limits = limits_for(self.target, self.precision, recipe, loaded, data.evaluation)
         registry.path("calibrator", recipe.calibrator)
         simplified = self.model("simplify", loaded, simplify)
         order = self.target.fusions
@@ -118,7 +115,7 @@ class _Line:
             final = self.quantized(fused, ranges)
             graphs["quantized"] = final
         engine = self.engine(final, self.precision)
-        evidence, report = self.parity(loaded, engine, data.evaluation)
+        evidence, report = self.parity(limits, engine, data.evaluation)
         return Findings(
             job_command=list(self.job.command),
             recipe=recipe,
@@ -130,6 +127,7 @@ class _Line:
             engine=engine,
             evidence=evidence,
             parity=report,
+            tolerance=limits.tolerance,
             latency=self.latency(fused, engine, data),
             tools=self.work.tools,
         )
@@ -214,8 +212,7 @@ class _Line:
         self.done(name, f"{self.target.backend} engine, {precision}, {size / 1e6:.2f} MB", reused)
         return folder
 
-    def parity(self, loaded: Model, engine: Path, samples: SampleSet) -> tuple[Path, ParityReport]:
-        limits = limits_for(self.target, self.precision, self.job.recipe, loaded, samples)
+    def parity(self, limits: Limits, engine: Path, samples: SampleSet) -> tuple[Path, ParityReport]:
         key = {
             "source": self.source.sha256,
             "engine": engine.name,

@@ -120,6 +120,16 @@ def with_batch(target: Target, batch: int | Literal["dynamic"] | None) -> Target
     return target.model_copy(update={"engine": engine})
 
 
+def offered(target: Target, precision: Precision) -> Precision:
+    """That precision; RecipeError when the target doesn't have it."""
+    if precision not in target.precisions:
+        raise RecipeError(
+            f"{precision} is not offered by target {target.name!r}; it has: "
+            f"{', '.join(target.precisions)}"
+        )
+    return precision
+
+
 def _read(
     name_or_path: str, folder: Path = Path(), seen: tuple[Path, ...] = ()
 ) -> tuple[dict[str, Any], str]:

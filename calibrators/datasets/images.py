@@ -79,7 +79,6 @@ def open(uri: str, spec: DatasetSpec) -> Dataset:
     only the listed files are read.
     """
     folder = Path(uri)
-    only, preprocess = feeds.image_input(spec)
     table = folder / "labels.csv"
     if table.is_file():
         rows = _listed(table)
@@ -90,6 +89,7 @@ def open(uri: str, spec: DatasetSpec) -> Dataset:
             f"0 images in {table if table.is_file() else folder}; put in files named"
             f" {', '.join(sorted(_SUFFIXES))}, and list them if there is a labels.csv"
         )
+    only, preprocess = feeds.image_input(spec)
     return _Images(sorted(rows, key=lambda row: row.name), only, preprocess)
 
 

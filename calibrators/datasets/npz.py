@@ -86,8 +86,8 @@ def open(uri: str, spec: DatasetSpec) -> Dataset:
 
     Each model input has its array, under its own name or the one in spec.keys. A sample of the
     model's rank less one gets the batch axis; one of the model's rank must have a first axis of
-    length 1. Labels: the key of spec.keys["labels"], else the first of labels, label, y that no
-    input uses and that is 1-D integer. `split`, optional: one string per sample.
+    length 1. Labels, 1-D integer: the key of spec.keys["labels"], else labels, else the first of
+    label and y that is that and that no input uses. `split`, optional: one string per sample.
     """
     path = Path(uri)
     feeds.check(spec)
@@ -152,14 +152,15 @@ def _label_key(
     def is_label(key: str) -> bool:
         return len(found[key].shape) == 1 and found[key].dtype.kind in "iu"
 
-    if "labels" not in spec.keys:
-        usual = (k for k in ("labels", "label", "y") if k in found and k not in used)
+    # `labels` is meant as such; `label` and `y` may be anything
+    if "labels" not in spec.keys and ("labels" not in found or "labels" in used):
+        usual = (k for k in ("label", "y") if k in found and k not in used)
         return next((k for k in usual if is_label(k)), None)
     key = feeds.find_key(spec, "labels", found, str(path))
     if not is_label(key):
         raise ValueError(
             f"{found[key].dtype} of shape {list(found[key].shape)} for the labels, key {key!r}"
-            f" of {path}; allowed: one integer per sample"
+            f" of {path}; allowed: one integer per sample, or another name for the key"
         )
     return key
 

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from deploy.cli import options
 from deploy.cli.terminal import print_json
+
+if TYPE_CHECKING:
+    from deploy.artifacts.model import Model
+    from deploy.recipe import Recipe
+    from deploy.target import Precision, Target
 
 
 @click.command("compile", short_help="An ONNX file (float or Q/DQ) to a vendor engine, unproven.")
@@ -30,10 +35,12 @@ def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:
 
     recipe = Recipe.read(None, options.recipe_flags(flags))
     target = with_batch(Target.load(recipe.target), recipe.batch)
-    precision = recipe.precision or target.default_precision
+    if output.is_file():
+        raise RecipeError(f"{output}: exists and is not a folder; give another -o")
     if output.exists() and any(output.iterdir()) and not (output / "settings.json").is_file():
         raise RecipeError(f"{output}: holds something that isn't an engine; give another -o")
     loaded = load(read(model), recipe.shape)
+    precision = _precision(recipe, target, loaded)
     with folder_aside(output) as aside:
         build(loaded, target, precision, aside)
     with load_engine(output, target, precision) as engine:
@@ -42,3 +49,21 @@ def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:
     click.echo(f"{output}: {target.backend} engine, {precision}")
     if as_json:
         print_json({"output": str(output), "precision": precision, **described})
+
+
+def _precision(recipe: Recipe, target: Target, model: Model) -> Precision:
+    """The recipe's, or what the graph is: int8 where it holds Q/DQ, else float."""
+    from deploy.errors import RecipeError
+    from deploy.target import offered
+
+    quantized = any(node.op_type == "QuantizeLinear" for node in model.proto.graph.node)
+    if recipe.precision == "int8" and not quantized:
+        raise RecipeError(
+            f"--int8, but {model.name} holds no Q/DQ; `deploy quantize` it first, or give a float "
+            "precision such as --fp32"
+        )
+    floats: list[Precision] = [target.default_precision, "fp32", "fp16"]
+    natural: Precision = (
+        "int8" if quantized else next(p for p in floats if p != "int8" and p in target.precisions)
+    )
+    return offered(target, recipe.precision or natural)

@@ -1,7 +1,7 @@
 """Q/DQ where OpenVINO's low precision transformations turn it into integer kernels.
 
 Data and weights of Conv, ConvTranspose, Gemm and MatMul, and both inputs of residual Adds: an Add
-whose inputs are integers becomes the sum step of the convolution in front of it. Everything else
+whose inputs are integers can become the sum step of the convolution in front of it. Everything else
 stays float; what only moves data is carried along as uint8 by OpenVINO itself. Measured on
 MobileNetV2 (one core, interleaved, batch 1): quantized Adds 1.62 ms and 24.3 dB, float Adds
 1.70 ms and 24.1 dB.

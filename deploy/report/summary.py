@@ -62,6 +62,7 @@ def at_least(gate: Mapping[str, Any]) -> bool:
 
 
 def limit(gate: Mapping[str, Any]) -> str:
+    """The threshold in words."""
     return f"{'at least' if at_least(gate) else 'at most'} {gate['limit']:g}"
 
 

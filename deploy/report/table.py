@@ -27,6 +27,7 @@ def name(text: str) -> Cell:
 
 
 def number(text: str, value: float) -> Cell:
+    """A cell that shows `text` and sorts by `value`."""
     return Cell(text, value)
 
 
@@ -55,12 +56,14 @@ def folded(summary: str, content: str, *, opened: bool = False) -> str:
 
 
 def bullets(items: Iterable[str], looks: str = "") -> str:
+    """A list, every item escaped; nothing for no items."""
     lines = "".join(f"<li>{escape(item)}</li>\n" for item in items)
     kind = f' class="{looks}"' if looks else ""
     return f"<ul{kind}>\n{lines}</ul>" if lines else ""
 
 
 def paragraph(text: str, looks: str = "") -> str:
+    """A paragraph, escaped; nothing for no text."""
     kind = f' class="{looks}"' if looks else ""
     return f"<p{kind}>{escape(text)}</p>" if text else ""
 

@@ -29,14 +29,17 @@ def scaled(value: float, unit: str) -> str:
 
 
 def size(count: float) -> str:
+    """Bytes: "14.0 MB"."""
     return scaled(count, "B")
 
 
 def ms(value: float) -> str:
+    """Milliseconds: "1.02 ms"."""
     return f"{significant(value)}{_SPACE}ms"
 
 
 def percent(value: float) -> str:
+    """A value that is in percent already: "82.50 %"."""
     return f"{value:.2f}{_SPACE}%"
 
 
@@ -50,6 +53,7 @@ def share(fraction: float) -> str:
 
 
 def decibel(value: float) -> str:
+    """An SQNR; the ends of the scale in words."""
     if value >= _LIMIT_DB:
         return "identical"
     if value <= -_LIMIT_DB:

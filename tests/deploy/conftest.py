@@ -1,0 +1,10 @@
+"""Makes `tiny_models` importable from every folder below."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+HERE = str(Path(__file__).parent)
+if HERE not in sys.path:
+    sys.path.insert(0, HERE)

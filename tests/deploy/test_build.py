@@ -1,0 +1,41 @@
+"""The engine on disk, its settings beside it, and a precision the machine can't compute."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tiny_models import conv, samples_of
+
+from deploy.backends import ov
+from deploy.build import build, load_engine
+from deploy.errors import BuildError
+from deploy.target import Target
+
+
+def test_writes_engine_and_settings_and_loads_them_again(tmp_path: Path) -> None:
+    target = Target.load("cpu")
+    build(conv(), target, "fp32", tmp_path)
+    settings = json.loads((tmp_path / "settings.json").read_text())
+    assert (settings["backend"], settings["precision"]) == ("ov", "fp32")
+    assert settings["engine"] == target.engine.model_dump(mode="json")
+    (sample,) = samples_of(conv(), 1)
+    with load_engine(tmp_path, target, "fp32") as engine:
+        got = engine.run(sample.feeds)["y"]
+    with ov.build(conv(), target.engine, "fp32") as direct:
+        assert np.array_equal(got, direct.run(sample.feeds)["y"])
+
+
+def test_bf16_on_a_machine_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        ov.OpenVinoEngine, "properties", lambda self: {"inference_precision": "f32"}
+    )
+    with pytest.raises(
+        BuildError, match="this machine computes in f32, it has no bf16; use --fp32"
+    ):
+        build(conv(), Target.load("cpu"), "bf16", tmp_path)
+    # another machine's target can't be judged by this one
+    build(conv(), Target.load("intel-amx"), "bf16", tmp_path)
+    build(conv(), Target.load("cpu"), "fp32", tmp_path)

@@ -1,0 +1,78 @@
+"""Which output holds class scores."""
+
+from __future__ import annotations
+
+import pytest
+from onnx import TensorProto
+from tiny_models import model, node, normal, residual
+
+from deploy.artifacts.model import Model
+from deploy.task import class_scores
+
+
+def ending(*ops: str, shape: list[int | str] | None = None) -> Model:
+    """A Gemm to five values, then unary operators."""
+    nodes = [node("Gemm", ["x", "w"], ["h0"])]
+    nodes += [node(op, [f"h{i}"], [f"h{i + 1}"]) for i, op in enumerate(ops)]
+    nodes[-1].output[0] = "y"
+    return model(nodes, {"x": ["N", 4]}, {"y": shape or ["N", 5]}, {"w": normal(4, 5)})
+
+
+def regression(columns: int = 5) -> Model:
+    return model([node("Sigmoid", ["x"], ["y"])], {"x": ["N", columns]}, {"y": ["N", columns]})
+
+
+@pytest.mark.parametrize("ops", [(), ("Softmax",), ("LogSoftmax",), ("Identity", "Softmax")])
+def test_a_graph_that_ends_like_a_classifier(ops: tuple[str, ...]) -> None:
+    assert class_scores(ending(*ops), "auto", labelled=False) == "y"
+
+
+def test_a_bias_after_the_layer() -> None:
+    nodes = [node("MatMul", ["x", "w"], ["m"]), node("Add", ["m", "b"], ["y"])]
+    weights = {"w": normal(4, 5), "b": normal(5)}
+    network = model(nodes, {"x": ["N", 4]}, {"y": ["N", 5]}, weights)
+    assert class_scores(network, "auto", labelled=False) == "y"
+
+
+def test_one_map_per_class() -> None:
+    nodes = [node("Conv", ["x", "w"], ["c"]), node("GlobalAveragePool", ["c"], ["y"])]
+    network = model(nodes, {"x": ["N", 3, 5, 7]}, {"y": ["N", 6, 1, 1]}, {"w": normal(6, 3, 1, 1)})
+    assert class_scores(network, "auto", labelled=False) == "y"
+
+
+@pytest.mark.parametrize("ops", [("Sigmoid",), ("Softmax", "Sqrt"), ("Tanh",)])
+def test_any_other_end_only_with_labels_or_when_asked(ops: tuple[str, ...]) -> None:
+    assert class_scores(ending(*ops), "auto", labelled=False) is None
+    assert class_scores(ending(*ops), "auto", labelled=True) == "y"
+    assert class_scores(ending(*ops), "classify", labelled=False) == "y"
+
+
+def test_none_means_none() -> None:
+    assert class_scores(residual(), "none", labelled=True) is None
+
+
+def test_a_single_number_is_no_class() -> None:
+    assert class_scores(regression(1), "classify", labelled=True) is None
+
+
+def test_feature_maps_are_no_classes() -> None:
+    network = model(
+        [node("Conv", ["x", "w"], ["y"])],
+        {"x": ["N", 3, 5, 7]},
+        {"y": ["N", 4, 3, 5]},
+        {"w": normal(4, 3, 3, 3)},
+    )
+    assert class_scores(network, "classify", labelled=True) is None
+
+
+def test_the_first_output_that_fits() -> None:
+    network = model(
+        [
+            node("ArgMax", ["x"], ["best"], axis=1, keepdims=1),
+            node("Sigmoid", ["x"], ["first"]),
+            node("Neg", ["x"], ["second"]),
+        ],
+        {"x": ["N", 4]},
+        {"best": (TensorProto.INT64, ["N", 1]), "first": ["N", 4], "second": ["N", 4]},
+    )
+    assert class_scores(network, "classify", labelled=False) == "first"
