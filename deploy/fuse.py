@@ -9,16 +9,28 @@ from deploy.artifacts.model import Decision, Model
 from deploy.graph import to_graph, to_model
 from deploy.rewrite import rewrite
 
+# one fusion may make room for an earlier one; real graphs are still after two rounds
+_ROUNDS = 4
+
 
 def fuse(model: Model, fusions: Sequence[str]) -> Model:
     """The model after every named fusion, checked after each; its decisions say what was done.
 
-    Names of inputs, outputs and of every value that still exists stay as they were.
+    The list is run again while anything fires. Names of inputs, outputs and of every value that
+    still exists stay as they were.
     """
-    decisions: list[Decision] = []
-    for name in fusions:
-        rule = registry.load("fusion", name)
-        graph = to_graph(model)
-        decisions += rewrite(graph, name, rule)
-        model = to_model(graph, model, ())
-    return model.derive(model.proto, decisions)
+    applied: list[Decision] = []
+    skipped: list[Decision] = []
+    graph = to_graph(model)
+    for _ in range(_ROUNDS):
+        fired, skipped = [], []
+        for name in fusions:
+            for decision in rewrite(graph, name, registry.load("fusion", name)):
+                (fired if decision.outcome == "applied" else skipped).append(decision)
+            if any(decision.rule == name for decision in fired):
+                model = to_model(graph, model, ())
+                graph = to_graph(model)
+        applied += fired
+        if not fired:
+            break
+    return model.derive(to_model(graph, model, ()).proto, [*applied, *skipped])
