@@ -21,9 +21,12 @@ def fuse(model: Model, fusions: Sequence[str]) -> Model:
     """
     applied: list[Decision] = []
     skipped: list[Decision] = []
+    if not fusions:
+        return model.derive(model.proto, ())
     graph = to_graph(model)
     for _ in range(_ROUNDS):
-        fired, skipped = [], []
+        fired: list[Decision] = []
+        skipped = []
         for name in fusions:
             for decision in rewrite(graph, name, registry.load("fusion", name)):
                 (fired if decision.outcome == "applied" else skipped).append(decision)
