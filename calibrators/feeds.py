@@ -131,7 +131,8 @@ def label(value: object, where: str) -> int:
         with suppress(TypeError):  # an array of one float or of several numbers is no index
             if (number := operator.index(value)) >= 0:
                 return number
-    raise ValueError(f"label {value!r} at {where}; allowed: an integer >= 0")
+    shown = value.item() if isinstance(value, np.generic) else value
+    raise ValueError(f"label {shown!r} at {where}; allowed: an integer >= 0")
 
 
 def _preprocessed(x: np.ndarray, preprocess: Preprocess, where: str) -> np.ndarray:
@@ -172,7 +173,7 @@ def _finished(x: np.ndarray, spec: InputSpec, where: str) -> np.ndarray:
         )
     if x.ndim == rank - 1:
         x = x[None]
-    elif x.ndim == rank and not spec.whole and x.shape[0] != 1:
+    elif x.ndim == rank and not spec.whole and x.shape[0] not in (1, spec.fixed or 1):
         raise ValueError(
             f"shape {_dims(stored)} at {where}; a sample has no batch axis or one of length 1,"
             f" input {spec.name!r} takes {_dims(spec.shape)}"

@@ -17,12 +17,14 @@ class InputSpec:
     """One model input. `shape` has None where a dimension is free, the batch axis included.
 
     An input whose first axis has a size above 1 isn't batched (a recurrent state): every
-    sample brings all of it.
+    sample brings all of it. `fixed` is the model's own size of a first axis taken as the batch: a
+    sample may also bring all of that.
     """
 
     name: str
     shape: tuple[int | None, ...]
     dtype: np.dtype
+    fixed: int | None = None
 
     @property
     def whole(self) -> bool:

@@ -33,6 +33,33 @@ def groups(items: Iterable[T], size: int) -> Iterator[list[T]]:
         yield group
 
 
+def batches(
+    samples: Iterable[Sample], inputs: Sequence[TensorSpec]
+) -> Iterator[tuple[list[Sample], int]]:
+    """Samples as one run takes them, with the batch size: as many as the model fixes.
+
+    A sample that brings the whole of a fixed first axis is a run of its own: there the axis was no
+    batch (a sequence), which only the data shows.
+    """
+    size = fixed_batch(inputs)
+    waiting: list[Sample] = []
+    for sample in samples:
+        if size > 1 and _is_whole(sample, inputs, size):
+            yield [sample], 1
+            continue
+        waiting.append(sample)
+        if len(waiting) == size:
+            yield waiting, size
+            waiting = []
+    if waiting:
+        yield waiting, size
+
+
+def _is_whole(sample: Sample, inputs: Sequence[TensorSpec], size: int) -> bool:
+    fed = [sample.feeds[spec.name] for spec in inputs if spec.shape and spec.name in sample.feeds]
+    return any(x.shape[:1] == (size,) for x in fed)
+
+
 def feeds_of(samples: Sequence[Sample], batch: int) -> dict[str, np.ndarray]:
     """One batch; a batch that isn't full repeats its last sample, whose results are ignored."""
     padded = [*samples, *[samples[-1]] * (batch - len(samples))]
@@ -43,6 +70,13 @@ def feeds_of(samples: Sequence[Sample], batch: int) -> dict[str, np.ndarray]:
         name: np.concatenate([sample.feeds[name] for sample in padded]) if x.ndim else x
         for name, x in padded[0].feeds.items()
     }
+
+
+def single_run(inputs: Sequence[TensorSpec], samples: Iterable[Sample]) -> dict[str, np.ndarray]:
+    """The feeds of one run, from the first samples: the inputs that are asked for, no others."""
+    group, size = next(batches(samples, inputs))
+    feeds = feeds_of(group, size)
+    return {spec.name: feeds[spec.name] for spec in inputs}
 
 
 def rows(x: np.ndarray, index: int, batch: int) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from deploy import registry
@@ -25,8 +26,18 @@ def build(model: Model, target: Target, precision: Precision, folder: Path) -> N
         "backend": target.backend,
         "precision": precision,
         "engine": target.engine.model_dump(mode="json"),
+        "files": sorted(path.name for path in folder.iterdir()),
     }
     write_aside(folder / SETTINGS, json_bytes(chosen))
+
+
+def holds_only_an_engine(folder: Path) -> bool:
+    """Whether `build` wrote everything in a folder, so that nothing is lost with it."""
+    try:
+        made = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["files"]
+        return {path.name for path in folder.iterdir()} <= {SETTINGS, *made}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def load_engine(folder: Path, target: Target, precision: Precision) -> Engine:

@@ -23,7 +23,7 @@ from deploy.artifacts.engine import Engine
 from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Picture, Ranges, Source, TensorRange
 from deploy.backends import reference
-from deploy.batches import feeds_of, fixed_batch, groups, rows
+from deploy.batches import batches, feeds_of, fixed_batch, groups, rows
 from deploy.errors import CalibrationError
 
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
@@ -50,14 +50,14 @@ def calibrate(
     if not tensors:
         raise CalibrationError(f"{model.name}: no float tensor to calibrate; use --fp32")
     hashes: list[str] = []
-    fixed = fixed_batch(model.inputs)
     workers = reference.cores()
     with reference.build_observer(model, tensors) as engine:
-        crew = _Crew(engine, make, tensors, fixed)
+        crew = _Crew(engine, make, tensors)
+        together = max(batch_size, workers) * fixed_batch(model.inputs)
         with ThreadPoolExecutor(workers) as pool:
-            for chunk in groups(samples, max(batch_size, workers) * fixed):
+            for chunk in groups(samples, together):
                 hashes.extend(sample.sha256() for sample in chunk)
-                list(pool.map(crew.observe, groups(chunk, fixed)))
+                list(pool.map(crew.observe, batches(chunk, model.inputs)))
                 advance(len(chunk))
     if not hashes:
         raise CalibrationError("no samples to calibrate on; check --data and --samples")
@@ -96,25 +96,23 @@ def float_tensors(model: Model) -> list[str]:
 class _Crew:
     """Observes batches from several threads; every thread has statistics of its own."""
 
-    def __init__(
-        self, engine: Engine, make: Callable[[], Any], tensors: Sequence[str], fixed: int
-    ) -> None:
+    def __init__(self, engine: Engine, make: Callable[[], Any], tensors: Sequence[str]) -> None:
         self.engine = engine
         self.make = make
         self.tensors = tensors
-        self.fixed = fixed
         self.local = threading.local()
         self.all: list[_Statistics] = []
 
-    def observe(self, samples: list[Sample]) -> None:
+    def observe(self, batch: tuple[list[Sample], int]) -> None:
+        samples, size = batch
         if not hasattr(self.local, "statistics"):
             self.local.statistics = _Statistics(self.tensors, self.make)
             self.all.append(self.local.statistics)
-        feeds = feeds_of(samples, self.fixed)
+        feeds = feeds_of(samples, size)
         values = self.engine.run(feeds) | feeds
         for name in self.tensors:
             for index, sample in enumerate(samples):
-                x = rows(values[name], index, self.fixed)
+                x = rows(values[name], index, size)
                 try:
                     self.local.statistics.observe(name, x)
                 except ValueError as error:

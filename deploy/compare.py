@@ -23,9 +23,9 @@ from deploy.data import open_data
 from deploy.errors import BundleError, RecipeError
 from deploy.judge import limits_for
 from deploy.load import load, read
+from deploy.noise import seeded_feeds
 from deploy.parity import Limits, parity
 from deploy.recipe import Recipe
-from deploy.simplify import seeded_feeds
 from deploy.target import EngineSettings, Precision, Target, Tolerance, with_batch
 
 
@@ -38,7 +38,7 @@ def compare(
     # every given sample may judge here: nothing is being calibrated
     judged = recipe.model_copy(update={"eval_data": recipe.eval_data or recipe.data, "data": None})
     samples = open_data(judged, loaded).evaluation
-    with reference.build(source) as exact, open_candidate(candidate, recipe) as engine:
+    with reference.build_exact(source) as exact, open_candidate(candidate, recipe) as engine:
         precision = precision_at(candidate, recipe)
         limits = limits_for(Target.load(recipe.target), precision, recipe, loaded, samples)
         return parity(exact, engine, samples, limits, about=samples.about, advance=advance)

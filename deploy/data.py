@@ -5,21 +5,20 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-
-import numpy as np
 
 from calibrators.samples import Dataset, DatasetSpec, InputSpec, Sample, evenly_spaced
 from deploy import registry
 from deploy.artifacts.model import Model
-from deploy.batches import whole_inputs
+from deploy.batches import fixed_batch, whole_inputs
 from deploy.errors import CalibrationError, RecipeError, nearest
+from deploy.noise import FREE_SIZE, free_dimensions, seeded_feeds
 from deploy.recipe import Recipe
 
 _CALIBRATION = ("calib", "calibration", "train")
 _EVALUATION = ("test", "eval", "val", "validation")
 _SYNTHETIC = 8
-_SEED = 7
 
 
 @dataclass(frozen=True)
@@ -40,12 +39,22 @@ class SampleSet:
         except ValueError as error:
             raise CalibrationError(str(error)) from error
 
+    @cached_property
+    def hashes(self) -> tuple[str, ...]:
+        """Every sample's hash, in order."""
+        return tuple(f"{sample.sha256()} {sample.label}" for sample in self)
+
     def sha256(self) -> str:
         """One hash over every sample's feeds and labels, in order."""
-        digest = hashlib.sha256()
-        for sample in self:
-            digest.update(f"{sample.sha256()} {sample.label}\n".encode())
-        return digest.hexdigest()
+        return hashlib.sha256("\n".join(self.hashes).encode()).hexdigest()
+
+    def check_unchanged(self, sample_sha256: Sequence[str]) -> None:
+        """CalibrationError when what was used isn't what was hashed before it."""
+        if sorted(line.split()[0] for line in self.hashes) != sorted(sample_sha256):
+            raise CalibrationError(
+                f"{self.uri}: gives other samples each time it is read, so nothing could be "
+                "repeated or proven; seed it"
+            )
 
     def first(self, count: int) -> SampleSet:
         return SampleSet(self.uri, self.dataset, self.indices[:count], self.about)
@@ -118,6 +127,7 @@ def inputs_of(model: Model) -> tuple[InputSpec, ...]:
             spec.name,
             spec.shape if spec.name in whole else (None, *spec.shape[1:]),
             spec.dtype,
+            spec.shape[0] if spec.shape else None,
         )
         for spec in model.inputs
     )
@@ -173,7 +183,7 @@ def _held_out(uri: str, dataset: Dataset, used: SampleSet, recipe: Recipe) -> Sa
 
 
 class _Noise:
-    """Seeded normal values (ones for integers): proves arithmetic, says nothing of the task."""
+    """Seeded values in place of a dataset."""
 
     def __init__(self, model: Model) -> None:
         self.model = model
@@ -181,17 +191,15 @@ class _Noise:
 
     def read(self, indices: Sequence[int]) -> Iterator[Sample]:
         for index in indices:
-            random = np.random.default_rng([_SEED, index])
-            feeds = {}
-            for spec in inputs_of(self.model):
-                shape = [d or 1 for d in spec.shape]
-                if spec.dtype.kind == "f":
-                    feeds[spec.name] = random.standard_normal(shape).astype(spec.dtype)
-                else:
-                    feeds[spec.name] = np.ones(shape, spec.dtype)
-            yield Sample(f"seeded noise {index}", feeds)
+            feeds = seeded_feeds(self.model.inputs, index)
+            size = fixed_batch(self.model.inputs)
+            whole = whole_inputs(self.model.inputs)
+            single = {n: x if n in whole or size == 1 else x[:1] for n, x in feeds.items()}
+            yield Sample(f"seeded noise {index}", single)
 
 
 def _synthetic(model: Model) -> SampleSet:
     about = "seeded noise, as no data was given: shows equal arithmetic, not task accuracy"
+    if free_dimensions(model.inputs):
+        about += f"; every free dimension besides the batch is {FREE_SIZE}"
     return SampleSet("", _Noise(model), tuple(range(_SYNTHETIC)), about)

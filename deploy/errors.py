@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
+from pathlib import Path
 
 
 class DeployError(Exception):
@@ -49,7 +50,13 @@ class BundleError(DeployError):
 
 
 class ParityError(DeployError):
+    """`evidence` is the folder with the bundle of the failed build, where there is one."""
+
     exit_code = 3
+
+    def __init__(self, message: str, evidence: Path | None = None) -> None:
+        super().__init__(message)
+        self.evidence = evidence
 
 
 def nearest(wrong: str, allowed: Iterable[str]) -> str:

@@ -2,58 +2,59 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-_ASIDE = ".partial"
-
 
 def write_aside(path: Path, data: bytes) -> None:
     """The file with exactly this content, or the file as it was before."""
-    aside = path.with_name(f"{path.name}{_ASIDE}")
+    aside = _beside(path, "partial")
     try:
-        with aside.open("wb") as stream:
+        if path.is_dir():
+            raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
+        with aside.open("xb") as stream:
             stream.write(data)
             stream.flush()
             os.fsync(stream.fileno())
         aside.replace(path)
     except BaseException as error:
         aside.unlink(missing_ok=True)
-        # a full disk is reported by the write, which knows no name
-        if isinstance(error, OSError) and error.filename is None:
+        # the user knows the file that was asked for, not the one aside
+        if isinstance(error, OSError):
             error.filename = str(path)
+            error.filename2 = None
         raise
 
 
 @contextmanager
-def folder_aside(path: Path) -> Iterator[Path]:
-    """A fresh folder to fill, which takes the place of `path` only when the block ends well."""
-    old = _old(path)
-    if old.exists() and not path.exists():
-        old.rename(path)  # the last swap was killed between its two renames
-    aside = path.with_name(f"{path.name}{_ASIDE}")
-    shutil.rmtree(aside, ignore_errors=True)
+def folder_aside(path: Path, *, within: Path | None = None) -> Iterator[Path]:
+    """A fresh folder to fill, which takes the place of `path` only when the block ends well.
+
+    within: where it is filled meanwhile, on the same file system; beside `path` if not given.
+    """
+    aside = _beside(path, "partial", within)
     aside.mkdir(parents=True)
     try:
         yield aside
-        _swap(aside, path)
+        _swap(aside, path, within)
     except BaseException:
         shutil.rmtree(aside, ignore_errors=True)
         raise
 
 
-def _swap(aside: Path, path: Path) -> None:
+def _swap(aside: Path, path: Path, within: Path | None) -> None:
     if not path.exists():
         aside.rename(path)
         return
-    old = _old(path)
-    shutil.rmtree(old, ignore_errors=True)
+    old = _beside(path, "old", within)
     path.rename(old)
     try:
         aside.rename(path)
@@ -63,9 +64,9 @@ def _swap(aside: Path, path: Path) -> None:
     shutil.rmtree(old, ignore_errors=True)
 
 
-def _old(path: Path) -> Path:
-    """Where the former folder waits while the new one takes its place."""
-    return path.with_name(f"{path.name}.old")
+def _beside(path: Path, kind: str, within: Path | None = None) -> Path:
+    """A hidden name that nothing has yet: what isn't ours is never in the way."""
+    return (within or path.parent) / f".{path.name}.{secrets.token_hex(6)}.{kind}"
 
 
 def json_bytes(value: Any) -> bytes:

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 from deploy import registry
 from deploy.artifacts.model import Decision, Model
-from deploy.graph import to_graph, to_model
-from deploy.rewrite import rewrite
+from deploy.surgery.graph import to_graph, to_model
+from deploy.surgery.rewrite import rewrite
 
 # one fusion may make room for an earlier one; real graphs are still after two rounds
 _ROUNDS = 4

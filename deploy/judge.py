@@ -17,12 +17,12 @@ def limits_for(
     """The limits for one engine; RecipeError when --max-drop has nothing to be measured on."""
     first = next(iter(samples.first(1)), None)
     labelled = first is not None and first.label is not None
-    scores = class_scores(model, recipe.task, labelled)
+    scores = class_scores(model, recipe.task, labelled, recipe.scores)
     if recipe.max_drop is not None and scores is None:
         outputs = ", ".join(str(spec) for spec in model.outputs)
         raise RecipeError(
-            f"--max-drop needs class scores, and none of the outputs has them ({outputs}); use "
-            "--min-sqnr-db, or --task classify if one of them does"
+            f"--max-drop needs class scores, and no output is sure to have them ({outputs}); use "
+            "--min-sqnr-db, or --scores NAME if one of them does"
         )
     given = {"max_drop_pct": recipe.max_drop, "min_sqnr_db": recipe.min_sqnr_db}
     overrides = {key: value for key, value in given.items() if value is not None}

@@ -63,6 +63,8 @@ def load(source: Model, shapes: Mapping[str, tuple[int | None, ...]] | None = No
     """
     proto = copy_proto(source.proto)
     decisions: list[Decision] = []
+    if not proto.graph.output:
+        raise ModelError(f"{source.name}: the graph has no outputs; export the model again")
     _check_domains(proto, source.name)
     _check_opset(proto, source.name)
     if _keep_real_inputs(proto):
@@ -116,10 +118,17 @@ def _check_opset(proto: onnx.ModelProto, name: str) -> None:
                 f"{name}: opset {entry.version}; this onnx-deploy knows 1 to {newest}. Export "
                 "with an opset in that range, 17 runs everywhere"
             )
-    if not any(e.domain in ("", "ai.onnx") for e in proto.opset_import):
+    if any(e.domain in ("", "ai.onnx") for e in proto.opset_import):
+        return
+    nodes = (node for graph in graphs(proto.graph) for node in graph.node)
+    if any(node.domain in ("", "ai.onnx") for node in nodes):
         raise ModelError(
             f"{name}: no version of the default operator set is given; export it again"
         )
+    # nothing needs one yet, but what quantize adds will
+    proto.opset_import.append(onnx.helper.make_opsetid("", LOWEST_OPSET))
+    lowest_ir = onnx.helper.find_min_ir_version_for(proto.opset_import, ignore_unknown=True)
+    proto.ir_version = max(proto.ir_version, lowest_ir)
 
 
 def _keep_real_inputs(proto: onnx.ModelProto) -> bool:
@@ -138,7 +147,15 @@ def _keep_real_inputs(proto: onnx.ModelProto) -> bool:
 def _sort(proto: onnx.ModelProto, name: str) -> bool:
     """Put nodes in topological order; False if they were. ModelError names a cycle."""
     nodes = list(proto.graph.node)
-    makers = {out: index for index, node in enumerate(nodes) for out in node.output if out}
+    makers: dict[str, int] = {}
+    for index, node in enumerate(nodes):
+        for out in filter(None, node.output):
+            if out in makers:
+                raise ModelError(
+                    f"{name}: value {out!r} is made by two nodes, {_label(nodes[makers[out]])} and "
+                    f"{_label(node)}; export the model again"
+                )
+            makers[out] = index
     needs = [{makers[name] for name in _reads(node) if name in makers} for node in nodes]
     readers: dict[int, list[int]] = defaultdict(list)
     for index, wanted in enumerate(needs):
@@ -217,9 +234,24 @@ def _convert(proto: onnx.ModelProto, name: str, decisions: list[Decision]) -> on
             f"{name}: opset {version} can't be converted to {LOWEST_OPSET}, the lowest that "
             f"quantizes per channel: {one_line(error, 160)}. Export it with opset 13 or above"
         ) from None
+    if not _same_interface(proto, converted):
+        raise ModelError(
+            f"{name}: opset {version} can't be converted to {LOWEST_OPSET}: the converter changes "
+            "the inputs. Export it with opset 13 or above"
+        )
     reason = f"opset {version} -> {LOWEST_OPSET}, the lowest that quantizes per channel"
     decisions.append(_note("convert_opset", name, reason))
     return converted
+
+
+def _same_interface(proto: onnx.ModelProto, converted: onnx.ModelProto) -> bool:
+    """The same inputs, of the same rank and type: the converter has been seen to drop the batch."""
+
+    def described(model: onnx.ModelProto) -> list[tuple[str, int, int]]:
+        tensors = ((v.name, v.type.tensor_type) for v in model.graph.input)
+        return [(name, tensor.elem_type, len(tensor.shape.dim)) for name, tensor in tensors]
+
+    return described(proto) == described(converted)
 
 
 def _infer(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:

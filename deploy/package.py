@@ -45,38 +45,55 @@ def check_output(output: Path, source: Model) -> None:
             f"{str(output)!r}: a bundle takes the place of its folder; give -o the name of a "
             "new one"
         )
-    if output.is_symlink() or (output.exists() and not output.is_dir()):
-        raise RecipeError(f"{output}: exists and is not a folder; give another -o")
-    if not output.exists() or not any(output.iterdir()):
+    _check_replaceable(output, source)
+    _check_replaceable(failed_folder(output), source)
+
+
+def failed_folder(output: Path) -> Path:
+    """Where a bundle goes whose engine missed a gate."""
+    return output.with_name(f"{output.name}.failed")
+
+
+def _check_replaceable(folder: Path, source: Model) -> None:
+    """RecipeError unless nothing is lost when a bundle of this model takes the folder's place."""
+    if folder.is_symlink() or (folder.exists() and not folder.is_dir()):
+        raise RecipeError(f"{folder}: exists and is not a folder; give another -o")
+    if not folder.exists() or not any(folder.iterdir()):
         return
-    if not (output / MANIFEST).is_file():
-        first = min(p.name for p in output.iterdir())
+    if not (folder / MANIFEST).is_file():
+        first = min(p.name for p in folder.iterdir())
         raise RecipeError(
-            f"{output}: holds {first!r} and no manifest, so it isn't a bundle and won't be "
+            f"{folder}: holds {first!r} and no manifest, so it isn't a bundle and won't be "
             "overwritten; give another -o"
         )
     try:
-        bundle = Bundle.load(output)
+        bundle = Bundle.load(folder)
     except BundleError as error:
         raise RecipeError(f"{error}; it won't be overwritten, give another -o") from None
     if bundle.manifest["model"]["sha256"] != source.sha256:
         raise RecipeError(
-            f"{output}: holds the bundle of another model ({bundle.name}, sha256 "
+            f"{folder}: holds the bundle of another model ({bundle.name}, sha256 "
             f"{bundle.manifest['model']['sha256'][:12]}; this one is {source.sha256[:12]}); give "
             "another -o or remove the folder"
         )
+    added = bundle.added()
+    if added:
+        raise RecipeError(
+            f"{folder}: holds {added[0]!r}, which the build didn't make and a new one would "
+            "remove; move it away or give another -o"
+        )
 
 
-def package(findings: Findings, output: Path) -> Bundle:
+def package(findings: Findings, output: Path, work: Path) -> Bundle:
     """Write the bundle to `output`, or to `<output>.failed` when parity missed a gate.
 
-    A failed build leaves an earlier good bundle in `output` alone.
+    A failed build leaves an earlier good bundle in `output` alone. It is filled within `work`.
     """
-    folder = output if findings.parity.passed else output.with_name(f"{output.name}.failed")
-    with folder_aside(folder) as aside:
+    folder = output if findings.parity.passed else failed_folder(output)
+    with folder_aside(folder, within=work) as aside:
         _fill(aside, findings)
     if findings.parity.passed:
-        stale = output.with_name(f"{output.name}.failed")
+        stale = failed_folder(output)
         if (stale / MANIFEST).is_file():
             shutil.rmtree(stale)
     return Bundle.load(folder)

@@ -14,6 +14,7 @@ from deploy.artifacts.model import Model
 from deploy.artifacts.parity import ParityReport
 from deploy.artifacts.ranges import Ranges
 from deploy.backends import reference
+from deploy.batches import single_run
 from deploy.bench import Latency, latency
 from deploy.build import build, load_engine
 from deploy.calibrate import calibrate, source_of
@@ -28,7 +29,7 @@ from deploy.progress import Progress
 from deploy.quantize import quantize
 from deploy.recipe import Recipe
 from deploy.simplify import simplify
-from deploy.target import Precision, Target, offered, with_batch
+from deploy.target import Precision, Target, compared_precisions, offered, with_batch
 from deploy.work import Work, tool_versions
 
 _MODEL = "model.onnx"
@@ -59,11 +60,12 @@ def deploy_model(job: Job) -> Bundle:
         closing(job.progress),
     ):
         findings = _Line(job, work, target, precision, source).run()
-        bundle = package(findings, job.output)
+        bundle = package(findings, job.output, work.root)
         work.tidy()
     if not findings.parity.passed:
         raise ParityError(
-            f"{findings.parity.verdict()}; the evidence is in {bundle.folder}, see report.html"
+            f"{findings.parity.verdict()}; the evidence is in {bundle.folder}, see report.html",
+            bundle.folder,
         )
     return bundle
 
@@ -71,6 +73,11 @@ def deploy_model(job: Job) -> Bundle:
 def precision_of(recipe: Recipe, target: Target) -> Precision:
     """The recipe's precision or the target's default; RecipeError when the target lacks it."""
     precision = offered(target, recipe.precision or target.default_precision)
+    if precision == "int8" and recipe.ranges and recipe.data is None and recipe.eval_data is None:
+        raise RecipeError(
+            f"--ranges {recipe.ranges} without samples to judge the engine on: noise would prove "
+            "nothing of an engine calibrated on data; give --eval-data or --data"
+        )
     if precision == "int8" and recipe.data is None and recipe.ranges is None:
         chosen = "--int8" if recipe.precision else f"int8, the default of {target.name!r},"
         raise RecipeError(
@@ -101,7 +108,7 @@ class _Line:
         recipe = self.job.recipe
         loaded = self.model("load", self.source, lambda m: load(m, recipe.shape), recipe.shape)
         # before the long stages: what can't be judged, or doesn't fit, is said at once
-        reference.build(self.source).close()
+        reference.build_exact(self.source).close()
         data = open_data(_judging(recipe, self.precision), loaded)
         limits = limits_for(self.target, self.precision, recipe, loaded, data.evaluation)
         registry.path("calibrator", recipe.calibrator)
@@ -175,6 +182,7 @@ class _Line:
 
         folder, reused = self.stage("calibrate", key, make, len(samples))
         ranges = Ranges.load(folder / _RANGES)
+        samples.check_unchanged(ranges.source.sample_sha256)
         count = len(ranges.tensors)
         result = f"{count} tensors, {recipe.calibrator}, {len(samples)} samples"
         self.done("calibrate", result, reused)
@@ -200,6 +208,7 @@ class _Line:
     def quantized(self, fused: Model, ranges: Ranges) -> Model:
         tensors = {n: [t.range.low, t.range.high] for n, t in ranges.tensors.items()}
         form = [self.target.placement, self.target.quantization.model_dump(), tensors]
+        form.append(self.target.quantized_fusions)
         return self.model("quantize", fused, lambda m: quantize(m, ranges, self.target), form)
 
     def engine(self, model: Model, precision: Precision, name: str = "build") -> Path:
@@ -223,7 +232,7 @@ class _Line:
 
         def make(out: Path) -> None:
             with (
-                reference.build(self.source) as exact,
+                reference.build_exact(self.source) as exact,
                 load_engine(engine, self.target, self.precision) as candidate,
             ):
                 parity(
@@ -244,7 +253,7 @@ class _Line:
     def latency(self, fused: Model, engine: Path, data: Data) -> dict[str, Latency]:
         """The engine beside float engines of the same graph, interleaved; measured every time."""
         folders: dict[str, tuple[Path, Precision]] = {}
-        for precision in _float_precisions(self.target, self.precision):
+        for precision in compared_precisions(self.target, self.precision):
             folders[precision] = (self.engine(fused, precision, "baseline"), precision)
         folders[self.precision] = (engine, self.precision)
         self.job.progress.start("bench")
@@ -253,7 +262,7 @@ class _Line:
             for name, (folder, precision) in folders.items()
         }
         try:
-            feeds = {name: bench_feeds(e, data.evaluation) for name, e in engines.items()}
+            feeds = {name: single_run(e.inputs, data.evaluation) for name, e in engines.items()}
             found = latency(engines, feeds)
         finally:
             for candidate in engines.values():
@@ -268,20 +277,6 @@ def _judging(recipe: Recipe, precision: Precision) -> Recipe:
     if precision == "int8":
         return recipe
     return recipe.model_copy(update={"data": None, "eval_data": recipe.eval_data or recipe.data})
-
-
-def bench_feeds(engine: Any, samples: SampleSet) -> dict[str, Any]:
-    """The first samples as one batch of the engine's size."""
-    from deploy.batches import feeds_of, fixed_batch
-
-    size = fixed_batch(engine.inputs)
-    return feeds_of(list(samples.first(size)), size)
-
-
-def _float_precisions(target: Target, precision: Precision) -> list[Precision]:
-    """What to compare with: float32, and the fastest float type the target has."""
-    wanted: list[Precision] = ["fp32", "bf16" if "bf16" in target.precisions else "fp16"]
-    return [p for p in wanted if p in target.precisions and p != precision]
 
 
 def _counted(model: Model, applied: int, skipped: int) -> str:

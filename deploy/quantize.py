@@ -12,8 +12,9 @@ from deploy import registry
 from deploy.artifacts.model import Decision, Model
 from deploy.artifacts.ranges import Ranges
 from deploy.errors import CalibrationError
-from deploy.graph import label, to_graph, to_model
+from deploy.fuse import fuse
 from deploy.placement import ActivationQuant, Placement, WeightQuant
+from deploy.surgery.graph import label, to_graph, to_model
 from deploy.target import Quantization, Target
 
 
@@ -21,8 +22,8 @@ def quantize(model: Model, ranges: Ranges, target: Target) -> Model:
     """The model with QuantizeLinear/DequantizeLinear where the target's placement wants them.
 
     Weights: symmetric per output channel; activations: per tensor, uint8 or int8 as the target
-    says. CalibrationError when a tensor has no range, the ranges are another model's, or no layer
-    can be quantized.
+    says. The target's quantized_fusions then let data move as integers. CalibrationError when a
+    tensor has no range, the ranges are another model's, or no layer can be quantized.
     """
     if ranges.source.model_sha256 != model.sha256:
         raise CalibrationError(
@@ -42,8 +43,10 @@ def quantize(model: Model, ranges: Ranges, target: Target) -> Model:
         surgeon.quantize_activation(activation)
     for weight in placement.weights:
         surgeon.quantize_weight(weight)
-    decisions = [*surgeon.decisions, *placement.skipped]
-    return to_model(graph, model, decisions)
+    placed = to_model(graph, model, ())
+    moved = fuse(placed, target.quantized_fusions)
+    decisions = [*surgeon.decisions, *placement.skipped, *moved.decisions]
+    return moved.derive(moved.proto, decisions)
 
 
 @dataclass

@@ -25,6 +25,7 @@ class Recipe(BaseModel):
     samples, eval_samples: at most so many, spread evenly over the data.
     batch_size: samples read and handed over together; the ranges don't depend on it.
     shape: per input, one entry per dimension; None keeps that dimension dynamic.
+    scores: the output that holds one score per class, where it isn't clear.
     max_drop: percentage points, of accuracy with labels, of top-1 agreement without.
     """
 
@@ -43,6 +44,7 @@ class Recipe(BaseModel):
     shape: dict[str, tuple[int | None, ...]] = {}
     batch: Annotated[int, Field(ge=1)] | Literal["dynamic"] | None = None
     task: Literal["auto", "classify", "none"] = "auto"
+    scores: str | None = None
     max_drop: float | None = Field(default=None, ge=0, le=100)
     min_sqnr_db: float | None = Field(default=None, allow_inf_nan=False)
     resize: tuple[int, ...] | None = None

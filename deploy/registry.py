@@ -24,6 +24,8 @@ _PACKAGES = {
     "dataset": "calibrators.datasets",
 }
 _HERE = Path(__file__).resolve().parent
+# kinds that are data: a TOML file each
+_FOLDERS = {"target": _HERE / "targets", "hardware": _HERE / "analysis" / "hardware"}
 
 
 def names(kind: str) -> list[str]:
@@ -62,8 +64,8 @@ def plugin_roots() -> list[Path]:
 
 
 def _paths(kind: str) -> dict[str, Path]:
-    if kind == "target":
-        return {p.stem: p for p in (_HERE / "targets").glob("*.toml")}
+    if kind in _FOLDERS:
+        return {p.stem: p for p in _FOLDERS[kind].glob("*.toml")}
     if kind == "plugin":
         return _plugins(plugin_roots())
     top, folder = _PACKAGES[kind].split(".")

@@ -32,7 +32,7 @@ def apply_shapes(proto: onnx.ModelProto, shapes: Shapes, name: str) -> None:
         if value.name in shapes:
             changed |= _fix(value, spec, shapes[value.name])
         elif None in spec.shape[1:]:
-            example = ",".join(str(d or "?") for d in (1, *spec.shape[1:]))
+            example = ",".join(str(d or "?") for d in (spec.shape[0] or 1, *spec.shape[1:]))
             raise ModelError(
                 f"{name}: input {spec} has a dynamic dimension besides the batch; give its size: "
                 f"--shape {spec.name}={example} (a ? left in place keeps it dynamic)"

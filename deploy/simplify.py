@@ -8,16 +8,16 @@ from collections.abc import Mapping
 import numpy as np
 import onnx
 
-from deploy.artifacts.model import Decision, Model, TensorSpec, copy_proto
+from deploy.artifacts.model import Decision, Model, copy_proto
 from deploy.backends import reference
 from deploy.errors import BuildError, one_line
-from deploy.graph import verified
 from deploy.metrics import IDENTICAL_DB, sqnr_db
+from deploy.noise import seeded_feeds
+from deploy.surgery.graph import verified
 from deploy.target import Tolerance
 
 # float32 round-off through a deep network stays far above this; a wrong fold falls far below
 _LOWEST_SQNR_DB = 80.0
-_SEED = 20261120
 
 
 def simplify(model: Model) -> Model:
@@ -38,6 +38,8 @@ def simplify(model: Model) -> Model:
     if difference is not None:
         return _unchanged(model, difference)
     after = len(slim.proto.graph.node)
+    if after == before:
+        return model.derive(slim.proto, [_decision("note", model.name, "nothing to remove")])
     reason = f"{before} -> {after} nodes: constants folded, dead and duplicate nodes removed"
     return model.derive(slim.proto, [_decision("applied", model.name, reason)])
 
@@ -79,19 +81,6 @@ def _quality_db(expected: np.ndarray, got: np.ndarray) -> float:
     if np.abs(expected.astype(np.float64) - got).max(initial=0.0) <= Tolerance().negligible_abs:
         return IDENTICAL_DB
     return sqnr_db(expected, got)
-
-
-def seeded_feeds(inputs: tuple[TensorSpec, ...]) -> dict[str, np.ndarray]:
-    """The same ordinary values every time: normal floats, ones for integers; free axes have 1."""
-    random = np.random.default_rng(_SEED)
-    feeds = {}
-    for spec in inputs:
-        shape = [d if d is not None else 1 for d in spec.shape]
-        if spec.dtype.kind == "f":
-            feeds[spec.name] = random.standard_normal(shape).astype(spec.dtype)
-        else:
-            feeds[spec.name] = np.ones(shape, spec.dtype)
-    return feeds
 
 
 def _names(model: Model) -> Mapping[str, list[str]]:

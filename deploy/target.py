@@ -79,7 +79,10 @@ class Tolerance(_Table):
 
 
 class Target(_Table):
-    """A device: backend, precision, fusions in order, roofline figures, tolerances."""
+    """A device: backend, precision, fusions in order, roofline figures, tolerances.
+
+    fusions run on the float graph, quantized_fusions on the one with Q/DQ.
+    """
 
     name: str
     title: str
@@ -88,6 +91,7 @@ class Target(_Table):
     instruction_set: str
     host: bool = False
     fusions: tuple[str, ...]
+    quantized_fusions: tuple[str, ...] = ()
     default_precision: Precision
     precisions: tuple[Precision, ...] = Field(min_length=1)
     notes: tuple[str, ...] = ()
@@ -110,6 +114,12 @@ class Target(_Table):
     def tolerance(self, precision: Precision) -> Tolerance:
         """What parity accepts at that precision; nothing is gated where the file gives none."""
         return self.tolerances.get(precision, Tolerance())
+
+
+def compared_precisions(target: Target, precision: Precision) -> list[Precision]:
+    """What an engine is timed beside: float32, and the fastest float type the target has."""
+    wanted: list[Precision] = ["fp32", "bf16" if "bf16" in target.precisions else "fp16"]
+    return [p for p in wanted if p in target.precisions and p != precision]
 
 
 def with_batch(target: Target, batch: int | Literal["dynamic"] | None) -> Target:
@@ -173,7 +183,7 @@ def _check_names(target: Target, source: str) -> None:
     for kind, names in (
         ("backend", [target.backend]),
         ("placement", [target.placement]),
-        ("fusion", target.fusions),
+        ("fusion", [*target.fusions, *target.quantized_fusions]),
     ):
         for name in names:
             try:

@@ -1,41 +1,61 @@
-"""Is an output a classifier's? Decides whether agreement and accuracy mean anything."""
+"""Which output holds class scores? Decides whether agreement and accuracy mean anything."""
 
 from __future__ import annotations
 
 import onnx
 
-from deploy.artifacts.model import Model
+from deploy.artifacts.model import Model, TensorSpec
+from deploy.errors import RecipeError, nearest
 
-# ops between the last layer and the scores that don't change what the numbers are
+# ops behind the last layer that don't change what the numbers are
 _PASSES = ("Softmax", "LogSoftmax", "Identity", "Reshape", "Flatten", "Squeeze", "Add", "Cast")
-_SCORING = ("Gemm", "MatMul", "Conv", "GlobalAveragePool", "AveragePool")
+_CERTAIN = ("Gemm", "MatMul", "Softmax", "LogSoftmax")
+# a pooled map may be scores (SqueezeNet) or features: believed only where nothing better is
+_MAYBE = ("Conv", "GlobalAveragePool", "AveragePool", "ReduceMean")
 
 
-def class_scores(model: Model, task: str, labelled: bool) -> str | None:
+def class_scores(model: Model, task: str, labelled: bool, named: str | None = None) -> str | None:
     """The name of the output that holds one score per class, or None.
 
-    task: "classify" takes the first float output with classes, "none" takes none, "auto" takes it
-    when labels exist, or when the graph ends like a classifier (a layer, maybe a Softmax).
+    task: "none" takes none; "auto" takes the output that ends like a classifier (a fully connected
+    layer or Softmax, else a pooled convolution) or, with labels, the only one of the right shape;
+    "classify" insists on one. named: the output to take. RecipeError where several could be meant.
     """
-    if task == "none":
-        return None
-    for spec in model.outputs:
-        shaped = len(spec.shape) == 2 or (len(spec.shape) == 4 and spec.shape[2:] == (1, 1))
-        if spec.dtype.kind != "f" or not shaped or spec.shape[1] == 1:
-            continue
-        if task == "classify" or labelled or _ends_in_scores(model.proto.graph, spec.name):
-            return spec.name
-    return None
+    names = [spec.name for spec in model.outputs]
+    if named is not None and named not in names:
+        raise RecipeError(
+            f"--scores {named!r}{nearest(named, names)}: not an output; there are: "
+            f"{', '.join(names)}"
+        )
+    if named is not None or task == "none":
+        return named
+    shaped = [spec.name for spec in model.outputs if _one_score_per_class(spec)]
+    ends = {name: _last_layer(model.proto.graph, name) for name in shaped}
+    certain = [name for name in shaped if ends[name] in _CERTAIN]
+    maybe = [name for name in shaped if ends[name] in _MAYBE]
+    wanted = task == "classify" or labelled
+    found = certain or maybe or (shaped if wanted else [])
+    if len(found) > 1 and wanted:
+        raise RecipeError(
+            f"{', '.join(found)}: {len(found)} outputs could hold the class scores; say which: "
+            f"--scores {found[0]}, or --task none"
+        )
+    return found[0] if len(found) == 1 else None
 
 
-def _ends_in_scores(graph: onnx.GraphProto, output: str) -> bool:
+def _one_score_per_class(spec: TensorSpec) -> bool:
+    """A float output whose sizes, the batch left out, are one number of classes and ones."""
+    sizes = [size for size in spec.shape[1:] if size != 1]
+    return spec.dtype.kind == "f" and len(spec.shape) > 1 and len(sizes) == 1
+
+
+def _last_layer(graph: onnx.GraphProto, output: str) -> str:
+    """The operator an output comes from, seen through what only passes numbers on."""
     producers = {name: node for node in graph.node for name in node.output}
     name = output
     while name in producers:
         node = producers[name]
-        if node.op_type in _SCORING:
-            return True
-        if node.op_type not in _PASSES:
-            return False
+        if node.op_type in (*_CERTAIN, *_MAYBE) or node.op_type not in _PASSES:
+            return str(node.op_type)
         name = next((i for i in node.input if i in producers), "")
-    return False
+    return ""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import fcntl
 import hashlib
 import json
+import re
 import shutil
 import sys
 from collections.abc import Callable, Mapping
@@ -19,7 +20,9 @@ from deploy.errors import RecipeError
 from deploy.files import folder_aside, json_bytes, sha256_of, write_aside
 
 _RECORD = "stage.json"
-_LOCK = "lock"
+# the lock is also the sign that a folder is a work folder
+_LOCK = "onnx-deploy.lock"
+_OURS = re.compile(r"[a-z]+-[0-9a-f]{16}|\..+\.(partial|old)")
 
 
 class Work:
@@ -36,6 +39,7 @@ class Work:
         self._lock: IO[str] | None = None
 
     def __enter__(self) -> Work:
+        self._check_ours()
         try:
             self.root.mkdir(parents=True, exist_ok=True)
             self._lock = (self.root / _LOCK).open("a+")
@@ -51,6 +55,16 @@ class Work:
         if self.fresh:
             self._clear(keep=set())
         return self
+
+    def _check_ours(self) -> None:
+        """Refuse a folder of the user's that happens to have the work folder's name."""
+        if self.root.is_dir() and not (self.root / _LOCK).is_file():
+            other = min((p.name for p in self.root.iterdir()), default=None)
+            if other is not None:
+                raise RecipeError(
+                    f"{self.root}: holds {other!r}, which no build made; the stages of this build "
+                    "would go there, give another -o"
+                )
 
     def __exit__(self, *_: object) -> None:
         if self._lock is not None:
@@ -79,7 +93,7 @@ class Work:
 
     def _clear(self, keep: set[str]) -> None:
         for folder in self.root.iterdir():
-            if folder.is_dir() and folder.name not in keep:
+            if folder.is_dir() and folder.name not in keep and _OURS.fullmatch(folder.name):
                 shutil.rmtree(folder, ignore_errors=True)
 
 

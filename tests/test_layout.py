@@ -34,8 +34,15 @@ LAZY = {"openvino", "tensorrt", "onnxruntime", "onnxslim", "rich"}
 # which packages of this project a package may use at run time; `deploy/` itself may use all of it
 WITHIN = {
     "deploy/artifacts/": {"deploy.artifacts", "deploy.errors", "deploy.files"},
-    "deploy/fusions/": {"deploy.graph", "deploy.rewrite"},
-    "deploy/backends/": {"deploy.artifacts", "deploy.errors", "deploy.files", "deploy.target"},
+    "deploy/fusions/": {"deploy.surgery"},
+    "deploy/surgery/": {"deploy.artifacts", "deploy.errors", "deploy.surgery"},
+    "deploy/backends/": {
+        "deploy.artifacts",
+        "deploy.errors",
+        "deploy.files",
+        "deploy.target",
+        "deploy.widen",
+    },
 }
 EXTENSIONS = {
     "deploy/fusions": "fusion",

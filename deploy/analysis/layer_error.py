@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from calibrators.samples import Sample
 from deploy.artifacts.model import Model
 from deploy.backends import reference
-from deploy.batches import feeds_of, fixed_batch, groups, rows
+from deploy.batches import batches, feeds_of, rows
 from deploy.calibrate import float_tensors
 from deploy.metrics import Error
 
@@ -31,13 +31,12 @@ def layer_errors(
     inputs = {spec.name for spec in float_model.inputs}
     names = [n for n in float_tensors(float_model) if n in kept and n not in inputs]
     errors = {name: Error() for name in names}
-    size = fixed_batch(float_model.inputs)
     with (
         reference.build_observer(float_model, names) as before,
         # exactly as written: the runtime's own INT8 kernels are another vendor's
         reference.build_observer(quantized, names, exact=True) as after,
     ):
-        for group in groups(samples, size):
+        for group, size in batches(samples, float_model.inputs):
             feeds = feeds_of(group, size)
             expected, got = before.run(feeds), after.run(feeds)
             for name in names:

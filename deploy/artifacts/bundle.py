@@ -65,12 +65,18 @@ class Bundle:
             problem = self._problem(name, str(entry.get("sha256")))
             if problem:
                 found.append(f"{name}: {problem}")
-        present = {p.relative_to(self.folder).as_posix() for p in self.folder.rglob("*")}
-        for name in sorted(present - set(listed) - {MANIFEST}):
-            path = self.folder / name
-            if path.is_symlink() or not path.is_dir():
-                found.append(f"{name}: added, the manifest doesn't know it")
-        return found
+        return [*found, *(f"{name}: added, the manifest doesn't know it" for name in self.added())]
+
+    def added(self) -> list[str]:
+        """Files and links in the folder that the manifest doesn't list."""
+        paths = {p.relative_to(self.folder).as_posix(): p for p in self.folder.rglob("*")}
+        return sorted(
+            name
+            for name, path in paths.items()
+            if name not in self.manifest["files"]
+            and name != MANIFEST
+            and (path.is_symlink() or not path.is_dir())
+        )
 
     def _problem(self, name: str, wanted: str) -> str | None:
         pure = PurePosixPath(name)

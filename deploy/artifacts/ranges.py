@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -72,6 +73,7 @@ class Ranges:
             "settings": dict(self.source.settings),
             "tensors": tensors,
         }
+        content["content_sha256"] = _content_hash(content)
         write_aside(path, json_bytes(content))
 
     @classmethod
@@ -110,6 +112,11 @@ def _setting(source: Source, names: list[str]) -> str:
     return ", ".join(f"{name} = {source.settings.get(name, 'nothing')}" for name in names)
 
 
+def _content_hash(content: Mapping[str, Any]) -> str:
+    kept = {key: value for key, value in content.items() if key != "content_sha256"}
+    return hashlib.sha256(json_bytes(kept)).hexdigest()
+
+
 def _parse(content: Any, path: Path) -> Ranges:
     version = content.get("schema_version") if isinstance(content, dict) else None
     if version != SCHEMA_VERSION:
@@ -118,6 +125,8 @@ def _parse(content: Any, path: Path) -> Ranges:
             "calibrate again"
         )
     try:
+        if content.get("content_sha256") != _content_hash(content):
+            raise CalibrationError(f"{path}: changed since it was written; calibrate again")
         tensors = {
             name: TensorRange(
                 Range(t["low"], t["high"]),

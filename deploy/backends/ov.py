@@ -37,7 +37,11 @@ def build(model: Model, settings: EngineSettings, precision: str) -> OpenVinoEng
             f"{model.name}: OpenVINO can't read the graph: {_reason(error)}; the operator named "
             "there has to be exported differently"
         ) from None
-    inputs = tuple(_spec_of(ir.input(spec.name), spec) for spec in model.inputs)
+    # OpenVINO drops an input that nothing reads
+    read = {name for port in ir.inputs for name in port.get_names()}
+    inputs = tuple(
+        _spec_of(ir.input(spec.name), spec) for spec in model.inputs if spec.name in read
+    )
     outputs = tuple(_spec_of(ir.output(spec.name), spec) for spec in model.outputs)
     return OpenVinoEngine(ir, inputs, outputs, settings, precision)
 

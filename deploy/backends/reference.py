@@ -15,6 +15,7 @@ from deploy.artifacts.model import Model, copy_proto
 from deploy.errors import BuildError, one_line
 from deploy.files import write_aside
 from deploy.target import EngineSettings
+from deploy.widen import in_float32
 
 _FILE = "model.onnx"
 
@@ -25,6 +26,14 @@ def build(
     """An engine that runs the model as it is written; BuildError when ONNX Runtime can't."""
     threads = settings.threads if settings else 0
     return ReferenceEngine(model, threads=threads)
+
+
+def build_exact(model: Model) -> Engine:
+    """The engine that parity trusts: the model in float32, whatever float type it is written in."""
+    wide = in_float32(model)
+    if wide is model:
+        return ReferenceEngine(model)
+    return _Widened(model, ReferenceEngine(wide))
 
 
 def load(folder: Path, settings: EngineSettings, precision: str) -> ReferenceEngine:
@@ -81,6 +90,30 @@ class ReferenceEngine(Engine):
     def _prepare(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], None]:
         session, fixed = self._session, dict(feeds)
         return lambda: session.run(None, fixed)
+
+
+class _Widened(Engine):
+    """Takes the model's own types and answers in float32."""
+
+    def __init__(self, model: Model, exact: ReferenceEngine) -> None:
+        super().__init__(model.inputs, exact.outputs)
+        self._exact = exact
+
+    def save(self, folder: Path) -> None:
+        self._exact.save(folder)
+
+    def close(self) -> None:
+        super().close()
+        self._exact.close()
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return self._exact.run(self._cast(feeds))
+
+    def _prepare(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], None]:
+        return self._exact.prepare(self._cast(feeds))
+
+    def _cast(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        return {spec.name: feeds[spec.name].astype(spec.dtype) for spec in self._exact.inputs}
 
 
 def _session(model: Model, threads: int, exact: bool) -> Any:

@@ -13,6 +13,7 @@ from types import FrameType
 import click
 
 from deploy.cli import (
+    analyze,
     bench,
     build,
     calibrate,
@@ -26,6 +27,10 @@ from deploy.cli import (
     verify,
 )
 from deploy.errors import DeployError, one_line
+
+_INTERRUPTED = "interrupted; run the same command again to go on from there"
+# signals seen so far
+_interrupted: list[int] = []
 
 # `run` reads it from the arguments, so that it also holds where the arguments can't be parsed
 verbose_option = click.option(
@@ -55,6 +60,7 @@ for command in (
     quantize.command,
     compile.command,
     parity.command,
+    analyze.command,
     bench.command,
     targets.command,
     verify.command,
@@ -64,8 +70,12 @@ for command in (
 
 def main(arguments: list[str] | None = None) -> None:
     """Run the command line and leave with the exit code of what happened."""
-    signal.signal(signal.SIGTERM, _terminated)
-    sys.exit(run(sys.argv[1:] if arguments is None else arguments))
+    signal.signal(signal.SIGTERM, _interrupt)
+    signal.signal(signal.SIGINT, _interrupt)
+    code = run(sys.argv[1:] if arguments is None else arguments)
+    # what was to be done is done: an interrupt now must not turn it into a failure
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.exit(code)
 
 
 def run(arguments: list[str]) -> int:
@@ -80,8 +90,10 @@ def run(arguments: list[str]) -> int:
         message = one_line(error.format_message()).removesuffix(".")
         return _fail(arguments, f"{message}; see {where} --help", 2)
     except (click.exceptions.Abort, KeyboardInterrupt):
-        return _fail(arguments, "interrupted; run the same command again to go on from there", 130)
+        return _fail(arguments, _INTERRUPTED, 130)
     except DeployError as error:
+        if _interrupted:
+            return _fail(arguments, _INTERRUPTED, 130)
         return _fail(arguments, one_line(error, 2000), error.exit_code)
     except OSError as error:
         return _fail(arguments, _system(error), 1)
@@ -89,6 +101,9 @@ def run(arguments: list[str]) -> int:
         return _fail(arguments, "out of memory; use a smaller --batch or a machine with more", 1)
     # a defect of ours still ends in one readable line; -v shows the rest
     except Exception as error:
+        # native modules turn an interrupt during their import into an ImportError
+        if _interrupted:
+            return _fail(arguments, _INTERRUPTED, 130)
         kind = type(error).__name__
         return _fail(arguments, f"internal error: {kind}: {one_line(error)}; report it", 1)
     return code if isinstance(code, int) else 0
@@ -118,7 +133,8 @@ def _system(error: OSError) -> str:
     return f"{where}{reason}; {advice}"
 
 
-def _terminated(number: int, frame: FrameType | None) -> None:
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    _interrupted.append(number)
     raise KeyboardInterrupt
 
 

@@ -34,6 +34,8 @@ def command(
     model: Path, recipe: str | None, output: Path | None, fresh: bool, as_json: bool, **flags: Any
 ) -> None:
     """Build MODEL for a target: simplify, fuse, calibrate, quantize, compile, prove, package."""
+    from deploy.artifacts.bundle import Bundle
+    from deploy.errors import ParityError
     from deploy.pipeline import Job, deploy_model, precision_of
     from deploy.recipe import Recipe
     from deploy.target import Target
@@ -45,7 +47,16 @@ def command(
     words = ["deploy", *(click.get_current_context().obj or ())]
     job = Job(model, chosen, folder, words, fresh, Terminal())
     click.echo(f"{model} -> {target.name} ({target.title}), {precision}", err=True)
-    bundle = deploy_model(job)
+    try:
+        _print(deploy_model(job), as_json)
+    except ParityError as error:
+        # the figures are wanted most where they miss a gate
+        if error.evidence is not None:
+            _print(Bundle.load(error.evidence), as_json)
+        raise
+
+
+def _print(bundle: Bundle, as_json: bool) -> None:
     for line in summary(bundle):
         click.echo(line)
     if as_json:
@@ -66,9 +77,10 @@ def summary(bundle: Bundle) -> list[str]:
     lines.append(f"parity     {results['verdict']}")
     measured = results["latency"]
     latency = ", ".join(f"{name} {row['median_ms']:.3f} ms" for name, row in measured.items())
-    lines.append(f"latency    {latency} (median, interleaved)")
+    where = "" if results["on_target"] else f", on this machine, not on {bundle.manifest['target']}"
+    lines.append(f"latency    {latency} (median, interleaved{where})")
     slower = _slower(measured, bundle.manifest["precision"])
-    if slower:
+    if slower and results["on_target"]:
         lines.append(slower)
     lines.append(f"report     {bundle.folder / 'report.html'}")
     return lines

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 @options.json_option
 def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:
     """Compile MODEL as it is; `deploy parity` then shows whether the engine is right."""
-    from deploy.build import build, load_engine
+    from deploy.build import build, holds_only_an_engine, load_engine
     from deploy.errors import RecipeError
     from deploy.files import folder_aside
     from deploy.load import load, read
@@ -37,7 +37,7 @@ def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:
     target = with_batch(Target.load(recipe.target), recipe.batch)
     if output.is_file():
         raise RecipeError(f"{output}: exists and is not a folder; give another -o")
-    if output.exists() and any(output.iterdir()) and not (output / "settings.json").is_file():
+    if output.exists() and any(output.iterdir()) and not holds_only_an_engine(output):
         raise RecipeError(f"{output}: holds something that isn't an engine; give another -o")
     loaded = load(read(model), recipe.shape)
     precision = _precision(recipe, target, loaded)

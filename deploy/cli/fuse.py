@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from deploy.cli import options
-from deploy.cli.stage import finish_graph_stage
+from deploy.cli.stage import finish_graph_stage, refuse_in_place
 
 
 @click.command("fuse", short_help="Rewrite the graph so that it moves less and computes the same.")
@@ -24,6 +24,7 @@ def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:
     from deploy.recipe import Recipe
     from deploy.target import Target
 
+    refuse_in_place(model, output)
     recipe = Recipe.read(None, options.recipe_flags(flags))
     loaded = load(read(model), recipe.shape)
     finish_graph_stage(fuse(loaded, Target.load(recipe.target).fusions), loaded, output, as_json)

@@ -118,6 +118,7 @@ calibrator_options = _group(
 gate_options = _group(
     click.option("--max-drop", type=float, metavar="PCT", help="Accepted loss, in points."),
     click.option("--min-sqnr-db", type=float, metavar="DB", help="Least SQNR of every output."),
+    click.option("--scores", metavar="OUTPUT", help="The output with one score per class."),
     click.option("--task", type=click.Choice(["auto", "classify", "none"]), help="[auto]"),
 )
 precision_options = _group(
@@ -140,6 +141,10 @@ def recipe_flags(flags: dict[str, Any]) -> dict[str, Any]:
     given = {key: value for key, value in flags.items() if value is not None and value != ()}
     for key in ("shape", "data_key"):
         if key in given:
+            names = [name for name, _ in given[key]]
+            twice = next((name for name in names if names.count(name) > 1), None)
+            if twice is not None:
+                raise click.UsageError(f"--{key.replace('_', '-')} {twice} is given twice")
             given[key] = dict(given[key])
     chosen = sorted(
         {*given.pop("chosen", ()), *([given["precision"]] if "precision" in given else [])}

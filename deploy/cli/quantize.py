@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from deploy.cli import options
-from deploy.cli.stage import finish_graph_stage
+from deploy.cli.stage import finish_graph_stage, refuse_in_place
 
 
 @click.command("quantize", short_help="Write Q/DQ into the graph, in the target's form.")
@@ -26,6 +26,7 @@ def command(model: Path, ranges: Path, output: Path, as_json: bool, **flags: Any
     from deploy.recipe import Recipe
     from deploy.target import Target
 
+    refuse_in_place(model, output)
     recipe = Recipe.read(None, options.recipe_flags(flags))
     loaded = load(read(model), recipe.shape)
     made = quantize(loaded, Ranges.load(ranges), Target.load(recipe.target))

@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from deploy.cli import options
-from deploy.cli.stage import finish_graph_stage
+from deploy.cli.stage import finish_graph_stage, refuse_in_place
 
 
 @click.command("simplify", short_help="Fold constants, remove dead and duplicate nodes.")
@@ -22,6 +22,7 @@ def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:
     from deploy.recipe import Recipe
     from deploy.simplify import simplify
 
+    refuse_in_place(model, output)
     recipe = Recipe.read(None, options.recipe_flags(flags))
     loaded = load(read(model), recipe.shape)
     finish_graph_stage(simplify(loaded), loaded, output, as_json)

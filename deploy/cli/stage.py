@@ -13,6 +13,14 @@ if TYPE_CHECKING:
     from deploy.artifacts.model import Model
 
 
+def refuse_in_place(model: Path, output: Path) -> None:
+    """RecipeError when the output would take the place of the input."""
+    from deploy.errors import RecipeError
+
+    if output.exists() and model.exists() and output.samefile(model):
+        raise RecipeError(f"{output}: is the model itself; give another -o, the input is kept")
+
+
 def finish_graph_stage(made: Model, before: Model, output: Path, as_json: bool) -> None:
     """Write the model and its decisions, and print them."""
     from deploy.artifacts.model import as_rows, decisions_path

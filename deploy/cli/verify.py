@@ -26,6 +26,7 @@ def command(bundle: Path, as_json: bool) -> None:
     if as_json:
         print_json({"bundle": str(bundle), "status": status, "problems": problems})
     if problems:
-        raise BundleError(f"{bundle}: {len(problems)} problems; build it again or copy it again")
+        count = f"{len(problems)} file{'s' if len(problems) > 1 else ''}"
+        raise BundleError(f"{bundle}: {count} not as built; build it again or copy it again")
     if not as_json:
         click.echo(f"{bundle}: {len(loaded.manifest['files'])} files as built, status {status}")

@@ -13,8 +13,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploy.artifacts.model import Decision
-from deploy.graph import constant, label, producer
 from deploy.placement import ActivationQuant, Placement, WeightQuant
+from deploy.surgery.graph import constant, label, producer
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 

@@ -8,8 +8,11 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from deploy.analysis.device import Device
 from deploy.analysis.graph_cost import graph_cost
+from deploy.analysis.layer_cost import layer_costs
 from deploy.analysis.layer_error import layer_errors
+from deploy.analysis.roofline import analysis
 from deploy.artifacts.model import as_rows
 from deploy.build import load_engine
 from deploy.data import SampleSet
@@ -53,6 +56,7 @@ def report_content(findings: Findings) -> dict[str, Any]:
         "parity": findings.parity.to_json(),
         "layer_errors": _layer_errors(findings),
         "layers": layers,
+        "roofline": _roofline(findings),
         "engine": properties,
         "measured": {
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
@@ -73,6 +77,7 @@ def _summary(findings: Findings, properties: dict[str, str]) -> dict[str, Any]:
         "target": findings.target.name,
         "target_title": findings.target.title,
         "precision": findings.precision,
+        "on_target": findings.target.host,
         "accuracy": asdict(parity.task) if parity.task else None,
         "sqnr_db": min(o.sqnr_db for o in parity.outputs),
         "evidence": _evidence(findings, properties),
@@ -104,6 +109,20 @@ def _sizes(findings: Findings) -> dict[str, int]:
     return {
         "model": len(findings.graphs["source"].serialized),
         "engine": sum(path.stat().st_size for path in engine),
+    }
+
+
+def _roofline(findings: Findings) -> dict[str, Any]:
+    """The graph as it was loaded, fused, and as the engine was built from it, on the target's
+    figures as its file gives them: never measured ones, which would differ between builds."""
+    graphs, device = findings.graphs, Device.of(findings.target)
+    precision = None if "quantized" in graphs else findings.precision
+    built = graphs.get("quantized", graphs["fused"])
+    fused = analysis(layer_costs(graphs["fused"]), [device])
+    return {
+        "loaded": analysis(layer_costs(graphs["loaded"]), [device]),
+        "fused": {key: value for key, value in fused.items() if key != "layers"},
+        "built": analysis(layer_costs(built), [device], precision),
     }
 
 

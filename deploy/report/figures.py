@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
@@ -13,6 +14,8 @@ Figure = dict[str, Any]
 
 _WORST = 5
 _LINE = 34
+# markers of one graph in the roofline plot: more lie on one another and make the page large
+_DRAWN = 250
 # identical tensors are reported as 200 dB, which would flatten everything else
 _TOP_DB = 80.0
 
@@ -101,6 +104,110 @@ def layers(rows: Sequence[Mapping[str, Any]]) -> Figure:
     return {"data": [trace], "layout": layout}
 
 
+def roofline(analysed: Mapping[str, Any]) -> Figure:
+    """Roofs per precision, log-log; every layer where the roofs let it be, before and after.
+
+    A layer's marker covers as much area as the share of the predicted time it takes.
+    """
+    (device,) = analysed["built"]["targets"].values()
+    graphs = [analysed["loaded"], analysed["built"]]
+    names = ["as loaded", "as built"]
+    traces = [
+        _points(graph, f"{name}, {_at(graph)}", colour, symbol)
+        for graph, name, colour, symbol in zip(
+            graphs, names, ("--quiet", "--accent"), ("circle-open", "circle"), strict=True
+        )
+    ]
+    xs = [x for trace in traces for x in trace["x"]] or [1.0]
+    ys = [y for trace in traces for y in trace["y"]]
+    slope, peaks = device["bandwidth_bytes_per_s"], device["peak_flops"]
+    low = min(xs) / 2
+    high = 4 * max(*xs, max(peaks.values()) / slope)
+    bottom = min([low * slope, *ys])
+    roofs = [_roof(peak, slope, low, high, _named(peaks, peak)) for peak in set(peaks.values())]
+    layout = {
+        "height": 430,
+        "margin": {"l": 60, "r": 16, "t": 30, "b": 46},
+        "xaxis": {
+            "title": {"text": "FLOP per byte of memory traffic"},
+            "type": "log",
+            "range": [math.log10(low), math.log10(high)],
+            "dtick": 1,
+            "exponentformat": "none",
+        },
+        "yaxis": {
+            "title": {"text": "attainable FLOP/s"},
+            "type": "log",
+            "dtick": 1,
+            "exponentformat": "SI",
+            "fixedrange": True,
+            "range": [math.log10(bottom), math.log10(3 * max(peaks.values()))],
+        },
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom"},
+        "showlegend": True,
+        "hovermode": "closest",
+    }
+    ordered = sorted(roofs, key=lambda roof: float(roof["y"][-1]))
+    return {"data": [*ordered, *traces], "layout": layout}
+
+
+def _at(graph: Mapping[str, Any]) -> str:
+    (device,) = graph["targets"].values()
+    return str(device["layers_at"])
+
+
+def _named(peaks: Mapping[str, float], peak: float) -> str:
+    """All precisions that share a roof, which would lie on one another."""
+    same = ", ".join(precision for precision, rate in peaks.items() if rate == peak)
+    return f"{same}  {units.scaled(peak, 'FLOP/s')}"
+
+
+def _roof(peak: float, slope: float, low: float, high: float, text: str) -> Figure:
+    return {
+        "type": "scatter",
+        "mode": "lines+text",
+        "x": [low, peak / slope, high],
+        "y": [low * slope, peak, peak],
+        "text": ["", "", f"{text} "],
+        "textposition": "top left",
+        "textfont": {"color": "--quiet", "size": 11},
+        "line": {"color": "--strong-line", "width": 1.5},
+        "hoverinfo": "skip",
+        "showlegend": False,
+    }
+
+
+def _points(graph: Mapping[str, Any], name: str, colour: str, symbol: str) -> Figure:
+    """The layers that compute anything: a logarithm has no place for the others."""
+    rows = [(row, at) for row in graph["layers"] for at in row["targets"].values()]
+    total = sum(at["ms"] for _, at in rows) or 1.0
+    longest = sorted(rows, key=lambda pair: -pair[1]["ms"])[:_DRAWN]
+    shown = [(row, at) for row, at in longest if row["flops"] and at["ms"]]
+    return {
+        "type": "scatter",
+        "mode": "markers",
+        "name": name,
+        "x": [_short(row["flops"] / at["bytes"]) for row, at in shown],
+        "y": [_short(1e3 * row["flops"] / at["ms"]) for row, at in shown],
+        "marker": {
+            "symbol": symbol,
+            "size": [round(6 + 34 * math.sqrt(at["ms"] / total), 1) for _, at in shown],
+            "color": colour,
+            "opacity": 0.75,
+            "line": {"width": 1.5 if symbol.endswith("open") else 0.5, "color": colour},
+        },
+        "text": [_layer_hover(row, at, at["ms"] / total) for row, at in shown],
+        "hovertemplate": "%{text}<extra></extra>",
+    }
+
+
+def _layer_hover(row: Mapping[str, Any], at: Mapping[str, Any], share: float) -> str:
+    compute, moved = units.scaled(row["flops"], "FLOP"), units.size(at["bytes"])
+    time = f"{units.duration(at['ms'])}, {units.share(share)} of the time, {at['bound']}"
+    lines = [f"<b>{escape(str(row['op']))}</b> {at['precision']}", *_wrapped(str(row["name"]))]
+    return "<br>".join([*lines, f"{compute}, {moved}", time])
+
+
 def tensors(ranges: Mapping[str, TensorRange]) -> list[Figure]:
     """What page.js needs to draw the histogram of any tensor."""
     return [
@@ -122,7 +229,10 @@ def _short(value: float) -> float:
 
 def _hover(row: Mapping[str, Any]) -> str:
     """Plotly reads a little HTML in texts, and doesn't wrap lines: both are done here."""
-    text = str(row["tensor"])
-    lines = [escape(text[i : i + _LINE]) for i in range(0, len(text), _LINE)]
     figures = f"{units.decibel(row['sqnr_db'])}, cosine {row['cosine']:.4f}"
-    return "<br>".join([f"<b>{escape(str(row['operator']))}</b> {figures}", *lines])
+    head = f"<b>{escape(str(row['operator']))}</b> {figures}"
+    return "<br>".join([head, *_wrapped(str(row["tensor"]))])
+
+
+def _wrapped(text: str) -> list[str]:
+    return [escape(text[i : i + _LINE]) for i in range(0, len(text), _LINE)]

@@ -18,6 +18,7 @@ from deploy.report import figures
 from deploy.report.calibration import calibration, cut_off, graph_order
 from deploy.report.changes import changes, reproduce
 from deploy.report.measured import accuracy, layers, speed
+from deploy.report.roofline import roofline
 from deploy.report.summary import summary
 
 _HERE = Path(__file__).parent
@@ -31,6 +32,7 @@ def render(content: dict[str, Any], ranges: Ranges | None) -> str:
         **accuracy(content),
         **speed(content),
         **layers(content),
+        **roofline(content),
         **calibration(content, ranges),
         **changes(content),
         **reproduce(content, ranges),
@@ -63,6 +65,8 @@ def _drawn(content: Mapping[str, Any], ranges: Ranges | None) -> dict[str, Any]:
         drawn["latency"] = figures.latency(rows, content["summary"]["precision"])
     if content["layer_errors"]:
         drawn["layers"] = figures.layers(content["layer_errors"])
+    if content["roofline"]["built"]["layers"]:
+        drawn["roofline"] = figures.roofline(content["roofline"])
     order = graph_order(content, ranges) if ranges is not None else []
     tensors = {name: ranges.tensors[name] for name in order} if ranges is not None else {}
     first = max(range(len(order)), key=lambda i: (cut_off(tensors[order[i]]), -i), default=0)

@@ -80,8 +80,13 @@ def layers(content: Content) -> dict[str, str]:
 
 def _task(parity: Mapping[str, Any]) -> str:
     task = parity["task"]
+    if task is None and parity.get("labelled"):
+        return (
+            "The samples carry labels, but no output is known to hold one score per class, so "
+            "accuracy was not measured; --scores NAME says which does."
+        )
     if task is None:
-        return "The samples carry no labels, so accuracy was not measured; only agreement was."
+        return "The samples carry no labels, so accuracy was not measured."
     text = (
         f"Top-1 accuracy goes from {units.percent(task['reference_pct'])} in float32 to "
         f"{units.percent(task['engine_pct'])} in the engine: a drop of {task['drop']:.2f} points "

@@ -128,7 +128,7 @@ def _agreement(said: Mapping[str, Any], parity: Mapping[str, Any]) -> tuple[str,
         text += f"; top-1 agreement {units.percent(row['top1_agreement_pct'])}"
         text += f", top-5 {units.percent(row['top5_agreement_pct'])}"
     if said["accuracy"] is None:
-        text += ". No labels, so accuracy is not known"
+        text += ". Accuracy was not measured"
     return "Fidelity to float32", units.decibel(said["sqnr_db"]), text
 
 

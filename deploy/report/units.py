@@ -38,6 +38,11 @@ def ms(value: float) -> str:
     return f"{significant(value)}{_SPACE}ms"
 
 
+def duration(value_ms: float) -> str:
+    """Milliseconds, or microseconds where those are few: "12.1 µs"."""
+    return ms(value_ms) if value_ms >= 0.1 else f"{significant(1e3 * value_ms)}{_SPACE}µs"
+
+
 def percent(value: float) -> str:
     """A value that is in percent already: "82.50 %"."""
     return f"{value:.2f}{_SPACE}%"

@@ -164,7 +164,7 @@ def test_verify_accepts_it_and_names_what_changed(
     (copy / "engine/extra.txt").write_text("hello")
     ran = deploy("verify", copy, "--json")
     assert (ran.code, len(ran.errors)) == (1, 1)
-    assert "3 problems" in ran.errors[0]
+    assert "3 files not as built" in ran.errors[0]
     named = [problem.split(":")[0] for problem in ran.json["problems"]]
     assert sorted(named) == ["engine/extra.txt", "engine/model.bin", "ranges.json"]
 
@@ -291,7 +291,8 @@ class TestGate:
             r"out\.failed, see report\.html",
             ran.errors[0],
         ), ran.errors[0]
-        assert ran.out == ""
+        figures = json.loads(ran.out.splitlines()[-1])
+        assert (figures["bundle"], figures["passed"]) == ("out.failed", False)
         assert files_of(Path("out")) == before
         failed = Bundle.load(Path("out.failed"))
         assert failed.manifest["status"] == "parity failed"

@@ -311,7 +311,7 @@ class TestWhatIsRedone:
     def test_earlier_recipes_leave_nothing_behind(self, built: Path) -> None:
         self.reused(samples=8)
         names = sorted(p.name.split("-")[0] for p in Path("out.work").iterdir())
-        assert names == sorted([*STAGES, "baseline", "lock"])
+        assert names == sorted([*STAGES, "baseline", "onnx"])
 
 
 def test_two_builds_at_once_are_refused(built: Path, deploy: Deploy) -> None:

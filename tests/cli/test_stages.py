@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -110,9 +111,10 @@ def test_load_says_what_goes_in_and_out(inside: Path, deploy: Deploy) -> None:
 def test_fuse_says_what_it_did(inside: Path, deploy: Deploy) -> None:
     ran = deploy("fuse", "simple.onnx", "-o", "new.onnx", "--json")
     applied = [d for d in ran.json["decisions"] if d["outcome"] == "applied"]
-    assert len(applied) == 10
-    assert {d["rule"] for d in applied} == {"fold_affine"}
-    assert (ran.json["nodes_before"], ran.json["nodes_after"]) == (47, 37)
+    rules = Counter(d["rule"] for d in applied)
+    assert rules == {"fold_affine": 10, "channel_layout": 1}
+    # ten BatchNormalizations, and the one shuffle that no grouped conv forces
+    assert (ran.json["nodes_before"], ran.json["nodes_after"]) == (47, 34)
     rows = json.loads(Path("new.decisions.json").read_text())
     assert rows == ran.json["decisions"]
     assert "BatchNormalization" not in {n.op_type for n in onnx.load("new.onnx").graph.node}

@@ -13,6 +13,7 @@ import pytest
 from deploy.cli import cli
 
 COMMANDS = [
+    "analyze",
     "bench",
     "build",
     "calibrate",

@@ -7,7 +7,7 @@ import pytest
 
 from calibrators.samples import Sample
 from deploy.artifacts.model import TensorSpec
-from deploy.batches import feeds_of, fixed_batch, groups, rows, whole_inputs
+from deploy.batches import batches, feeds_of, fixed_batch, groups, rows, whole_inputs
 
 
 def spec(*shape: int | None) -> TensorSpec:
@@ -63,3 +63,16 @@ def test_whole_inputs_have_no_batch_axis() -> None:
 
     assert whole_inputs([named("x", None, 3), named("k"), named("w", 7, 3)]) == {"k", "w"}
     assert whole_inputs([named("x", 4, 3), named("y", 4)]) == set()
+
+
+def test_batches_are_as_large_as_the_model_fixes() -> None:
+    inputs = [spec(4, 3)]
+    samples = [Sample(str(i), {"x": np.full((1, 3), i, "f4")}) for i in range(6)]
+    assert [(len(group), size) for group, size in batches(samples, inputs)] == [(4, 4), (2, 4)]
+    assert [(len(g), size) for g, size in batches(samples[:2], [spec(None, 3)])] == [(1, 1), (1, 1)]
+
+
+def test_a_sample_with_all_of_the_first_axis_is_a_run_of_its_own() -> None:
+    """A sequence-first network: [7, 1, 3] is no batch of seven, which only the data shows."""
+    whole = [Sample(str(i), {"x": np.zeros((7, 1, 3), "f4")}) for i in range(2)]
+    assert [(len(g), size) for g, size in batches(whole, [spec(7, 1, 3)])] == [(1, 1), (1, 1)]

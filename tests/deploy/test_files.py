@@ -102,7 +102,7 @@ def test_a_failure_in_the_swap_puts_the_old_folder_back(
     rename = Path.rename
 
     def fail_into_place(self: Path, target: Path) -> Path:
-        if self.name == "out.partial":
+        if self.name.endswith(".partial"):
             full_disk()
         return rename(self, target)
 
@@ -113,12 +113,36 @@ def test_a_failure_in_the_swap_puts_the_old_folder_back(
     assert [p.name for p in tmp_path.iterdir()] == ["out"]
 
 
-def test_what_an_interrupted_build_left_is_not_taken_over(tmp_path: Path) -> None:
-    (tmp_path / "out.partial").mkdir()
-    (tmp_path / "out.partial" / "half").write_bytes(b"half")
+def test_what_has_a_name_like_ours_is_left_alone(tmp_path: Path) -> None:
+    for name in ("out.partial", "out.old", "f.txt.partial"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "thesis").write_bytes(b"kept")
+    (tmp_path / "out").mkdir()
     with folder_aside(tmp_path / "out") as aside:
         assert list(aside.iterdir()) == []
-    assert tree(tmp_path / "out") == {}
+    write_aside(tmp_path / "f.txt", b"new")
+    assert tree(tmp_path) == {
+        "f.txt": b"new",
+        **{f"{n}/thesis": b"kept" for n in ("out.partial", "out.old", "f.txt.partial")},
+    }
+
+
+def test_a_folder_is_filled_where_it_is_told(tmp_path: Path) -> None:
+    (tmp_path / "work").mkdir()
+    with folder_aside(tmp_path / "out", within=tmp_path / "work") as aside:
+        assert aside.parent == tmp_path / "work"
+        fill(aside, "new")
+    assert list((tmp_path / "work").iterdir()) == []
+    assert (tmp_path / "out").is_dir()
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    with pytest.raises(FileNotFoundError) as missing:
+        write_aside(tmp_path / "no" / "f.txt", b"new")
+    assert missing.value.filename == str(tmp_path / "no" / "f.txt")
+    with pytest.raises(IsADirectoryError) as folder:
+        write_aside(tmp_path, b"new")
+    assert folder.value.filename == str(tmp_path)
 
 
 def test_json_is_stable_and_ends_in_a_newline() -> None:

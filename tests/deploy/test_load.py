@@ -10,7 +10,7 @@ import numpy as np
 import onnx
 import onnx.version_converter
 import pytest
-from helpers import MODELS, assert_same_numbers, model_from, ops, weight
+from helpers import MODELS, assert_same_numbers, model_from, ops, run, weight
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
@@ -196,6 +196,31 @@ def test_no_default_opset_is_refused() -> None:
     del model.proto.opset_import[0]
     with pytest.raises(ModelError, match="no version of the default operator set"):
         load(model)
+
+
+def test_a_model_without_standard_operators_needs_no_default_opset() -> None:
+    node = onnx.helper.make_node("Binarizer", ["x"], ["y"], domain="ai.onnx.ml", threshold=1.0)
+    x, y = (onnx.helper.make_tensor_value_info(n, onnx.TensorProto.FLOAT, [2, 3]) for n in "xy")
+    graph = onnx.helper.make_graph([node], "g", [x], [y])
+    opset = [onnx.helper.make_opsetid("ai.onnx.ml", 1)]
+    proto = onnx.helper.make_model(graph, opset_imports=opset, ir_version=3)
+    loaded = load(Model(proto, "m"))
+    assert {e.domain for e in loaded.proto.opset_import} == {"", "ai.onnx.ml"}
+    assert run(loaded, {"x": np.float32([[0, 1, 2], [3, 0, 0]])})["y"].sum() == 2
+
+
+def test_a_conversion_that_changes_the_inputs_is_refused() -> None:
+    """A Scan of opset 8 has a batch dimension that the one of opset 9 has not."""
+    text = """
+    <ir_version: 3, opset_import: ["" : 8]>
+    g (float[1,2] initial, float[1,3,2] x) => (float[1,2] y, float[1,3,2] z) {
+        y, z = Scan <num_scan_inputs = 1, body = b (float[2] a, float[2] next)
+            => (float[2] sum, float[2] out) { sum = Add (a, next) out = Identity (sum) }>
+            ("", initial, x)
+    }
+    """
+    with pytest.raises(ModelError, match="converter changes the inputs"):
+        load(Model(onnx.parser.parse_model(text), "m"))
 
 
 def test_a_newer_ir_version_is_refused() -> None:

@@ -329,7 +329,9 @@ class TestJudge:
         assert found.origin_of("min_cosine") == "target cpu"
 
     def test_max_drop_without_scores(self) -> None:
-        with pytest.raises(RecipeError, match="--max-drop needs class scores, and none of the out"):
+        with pytest.raises(
+            RecipeError, match="--max-drop needs class scores, and no output is sure"
+        ):
             self.limits(Recipe(max_drop=1.0, task="none"))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import re
@@ -11,7 +12,7 @@ from typing import Any
 import pytest
 
 from calibrators.ranges import Range
-from deploy.artifacts.ranges import Picture, Ranges, Source, TensorRange
+from deploy.artifacts.ranges import Picture, Ranges, Source, TensorRange, _content_hash
 from deploy.errors import CalibrationError
 
 SOURCE = Source("a" * 64, ("1" * 64, "2" * 64), {"calibrator": "minmax"})
@@ -82,6 +83,14 @@ class TestWhyNot:
         assert found is not None and reason in found
 
 
+def write(folder: Path, damaged: dict[str, Any]) -> None:
+    """A file whose hash is right although its content isn't."""
+    # NaN and Inf have no hash: `save` refuses them
+    with contextlib.suppress(ValueError):
+        damaged["content_sha256"] = _content_hash(damaged)
+    (folder / "r.json").write_text(json.dumps(damaged))
+
+
 class TestDamaged:
     def refuses(self, path: Path, reason: str) -> None:
         with pytest.raises(CalibrationError, match=re.escape(reason)) as caught:
@@ -108,12 +117,12 @@ class TestDamaged:
     def test_a_part_gone(self, key: str, tmp_path: Path) -> None:
         damaged = content(tmp_path)
         del damaged[key]
-        (tmp_path / "r.json").write_text(json.dumps(damaged))
+        write(tmp_path, damaged)
         self.refuses(tmp_path / "r.json", f"damaged (KeyError('{key}'))")
 
     @pytest.mark.parametrize("key", ["sample_sha256", "settings", "tensors"])
     def test_a_part_of_another_kind(self, key: str, tmp_path: Path) -> None:
-        (tmp_path / "r.json").write_text(json.dumps({**content(tmp_path), key: 5}))
+        write(tmp_path, {**content(tmp_path), key: 5})
         self.refuses(tmp_path / "r.json", "damaged (")
 
     @pytest.mark.parametrize("key", ["low", "high", "seen_low", "seen_high", "histogram"])
@@ -121,11 +130,17 @@ class TestDamaged:
     def test_a_wrong_number(self, key: str, value: object, tmp_path: Path) -> None:
         damaged = content(tmp_path)
         damaged["tensors"]["x:0"][key] = value
-        (tmp_path / "r.json").write_text(json.dumps(damaged))
+        write(tmp_path, damaged)
         self.refuses(tmp_path / "r.json", "damaged (")
+
+    def test_edited_by_hand(self, tmp_path: Path) -> None:
+        edited = content(tmp_path)
+        edited["tensors"]["x:0"]["high"] *= 10
+        (tmp_path / "r.json").write_text(json.dumps(edited))
+        self.refuses(tmp_path / "r.json", "changed since it was written; calibrate again")
 
     def test_low_above_high(self, tmp_path: Path) -> None:
         damaged = content(tmp_path)
         damaged["tensors"]["x:0"]["low"] = 7.0
-        (tmp_path / "r.json").write_text(json.dumps(damaged))
+        write(tmp_path, damaged)
         self.refuses(tmp_path / "r.json", "lies above high")

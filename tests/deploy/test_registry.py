@@ -32,7 +32,13 @@ def test_every_toml_is_a_target() -> None:
     assert registry.names("target") == sorted(p.stem for p in (HERE / "targets").glob("*.toml"))
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "target"])
+def test_every_toml_of_hardware_is_a_row() -> None:
+    rows = (HERE / "analysis" / "hardware").glob("*.toml")
+    assert registry.names("hardware") == sorted(p.stem for p in rows)
+    assert {"v100", "xavier"} <= {*registry.names("hardware"), *registry.names("target")}
+
+
+@pytest.mark.parametrize("kind", [*KINDS, "target", "hardware"])
 def test_a_path_is_the_file_itself(kind: str) -> None:
     for name in registry.names(kind):
         path = registry.path(kind, name)
@@ -85,7 +91,7 @@ def test_a_calibrator_is_a_class_in_camel_case() -> None:
 def test_listing_imports_no_extension() -> None:
     code = (
         "import sys; from deploy import registry; "
-        f"[registry.names(kind) for kind in {[*KINDS, 'target', 'plugin']!r}]; "
+        f"[registry.names(kind) for kind in {[*KINDS, 'target', 'hardware', 'plugin']!r}]; "
         "loaded = [m for m in sys.modules if m.startswith(('deploy.fusions.', 'deploy.backends.', "
         "'deploy.placements.', 'calibrators.algorithms.', 'calibrators.datasets.'))]; "
         "print(loaded)"

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from onnx import TensorProto
 from tiny_models import model, node, normal, residual
 
 from deploy.artifacts.model import Model
+from deploy.errors import RecipeError
 from deploy.task import class_scores
 
 
@@ -65,8 +67,8 @@ def test_feature_maps_are_no_classes() -> None:
     assert class_scores(network, "classify", labelled=True) is None
 
 
-def test_the_first_output_that_fits() -> None:
-    network = model(
+def several() -> Model:
+    return model(
         [
             node("ArgMax", ["x"], ["best"], axis=1, keepdims=1),
             node("Sigmoid", ["x"], ["first"]),
@@ -75,4 +77,35 @@ def test_the_first_output_that_fits() -> None:
         {"x": ["N", 4]},
         {"best": (TensorProto.INT64, ["N", 1]), "first": ["N", 4], "second": ["N", 4]},
     )
-    assert class_scores(network, "classify", labelled=False) == "first"
+
+
+def test_several_that_could_be_meant_are_refused_or_named() -> None:
+    with pytest.raises(RecipeError, match=r"first, second: 2 outputs could .*--scores first"):
+        class_scores(several(), "classify", labelled=False)
+    assert class_scores(several(), "classify", labelled=True, named="second") == "second"
+    assert class_scores(several(), "auto", labelled=False) is None
+    with pytest.raises(
+        RecipeError, match=r"--scores 'frist' \(did you mean 'first'\?\): not an out"
+    ):
+        class_scores(several(), "auto", labelled=True, named="frist")
+
+
+def test_features_beside_the_scores_are_not_the_scores() -> None:
+    """The first output of the right shape isn't it: accuracy on features would be nonsense."""
+    network = model(
+        [
+            node("GlobalAveragePool", ["x"], ["pooled"]),
+            node("Flatten", ["pooled"], ["features"]),
+            node("Gemm", ["features", "w"], ["logits"]),
+        ],
+        {"x": ["N", 6, 5, 3]},
+        {"features": ["N", 6], "logits": ["N", 4]},
+        {"w": np.ones((6, 4), np.float32)},
+    )
+    assert class_scores(network, "auto", labelled=True) == "logits"
+
+
+@pytest.mark.parametrize("shape", [["N", 1, 10], ["N", 10, 1, 1], ["N", 10]])
+def test_sizes_of_one_are_looked_through(shape: list[object]) -> None:
+    network = model([node("Softmax", ["x"], ["y"])], {"x": shape}, {"y": shape})
+    assert class_scores(network, "auto", labelled=True) == "y"

@@ -113,7 +113,7 @@ def test_a_failure_leaves_nothing_and_frees_the_folder(
 
     with pytest.raises(error):
         staged(tmp_path / "w", fail)
-    assert [p.name for p in (tmp_path / "w").iterdir()] == ["lock"]
+    assert [p.name for p in (tmp_path / "w").iterdir()] == ["onnx-deploy.lock"]
     make = Maker()
     assert not staged(tmp_path / "w", make)[1]
 
@@ -135,21 +135,31 @@ def test_fresh_forgets_what_was_finished(tmp_path: Path) -> None:
     make = Maker()
     staged(tmp_path / "w", make)
     with Work(tmp_path / "w", TOOLS, fresh=True) as work:
-        assert [p.name for p in (tmp_path / "w").iterdir()] == ["lock"]
+        assert [p.name for p in (tmp_path / "w").iterdir()] == ["onnx-deploy.lock"]
         assert not work.stage("load", {"key": 1}, make)[1]
     assert make.calls == 2
 
 
 def test_tidy_keeps_only_what_this_build_used(tmp_path: Path) -> None:
     old, _ = staged(tmp_path / "w", Maker(), 1)
-    (tmp_path / "w" / "load-0000.partial").mkdir()
+    (tmp_path / "w" / ".load-0000.ab12.partial").mkdir()
+    (tmp_path / "w" / "mydata").mkdir()
     with Work(tmp_path / "w", TOOLS) as work:
         new, _ = work.stage("load", {"key": 2}, Maker())
         reused, _ = work.stage("load", {"key": 2}, Maker())
         work.tidy()
     assert new == reused
-    assert sorted(p.name for p in (tmp_path / "w").iterdir()) == sorted(["lock", new.name])
+    assert sorted(p.name for p in (tmp_path / "w").iterdir()) == sorted(
+        ["onnx-deploy.lock", "mydata", new.name]
+    )
     assert not old.exists()
+
+
+def test_a_folder_of_the_users_is_refused_and_left_alone(tmp_path: Path) -> None:
+    (tmp_path / "w" / "mydata").mkdir(parents=True)
+    with pytest.raises(RecipeError, match="w: holds 'mydata', which no build made"):
+        staged(tmp_path / "w", Maker())
+    assert [p.name for p in (tmp_path / "w").iterdir()] == ["mydata"]
 
 
 def test_a_root_that_is_a_file_is_refused(tmp_path: Path) -> None:

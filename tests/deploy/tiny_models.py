@@ -114,7 +114,9 @@ def ranges_of(model_: Model, count: int = 8, calibrator: str = "minmax") -> Rang
 def target(**quantization: object) -> Target:
     """The cpu target, its quantization changed."""
     form = Quantization.model_validate(quantization)
-    return Target.load("cpu").model_copy(update={"quantization": form})
+    # Q/DQ as they are placed; what lets data move as integers has tests of its own
+    update = {"quantization": form, "quantized_fusions": ()}
+    return Target.load("cpu").model_copy(update=update)
 
 
 def quantized(model_: Model, **quantization: object) -> Model:

@@ -7,9 +7,11 @@ import pytest
 from onnx import TensorProto
 from tiny_models import conv, model, node, normal, quantized, residual
 
-from deploy.analysis.graph_cost import graph_cost, node_bytes, node_flops
+from deploy.analysis.flops import node_flops
+from deploy.analysis.graph_cost import graph_cost
+from deploy.analysis.layer_cost import node_bytes
 from deploy.artifacts.model import Model
-from deploy.graph import to_graph
+from deploy.surgery.graph import to_graph
 
 
 def zeros(*shape: int) -> np.ndarray:

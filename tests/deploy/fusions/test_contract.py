@@ -9,8 +9,8 @@ import pytest
 from helpers import model_from, weight
 
 from deploy import registry
-from deploy.graph import to_graph
-from deploy.rewrite import Replace, Skip
+from deploy.surgery.graph import to_graph
+from deploy.surgery.rewrite import Replace, Skip
 
 FUSIONS = registry.names("fusion")
 

@@ -11,8 +11,8 @@ from onnx import numpy_helper
 from deploy.artifacts.model import Model
 from deploy.fuse import fuse
 from deploy.fusions.fold_affine import fold_affine
-from deploy.graph import to_graph
-from deploy.rewrite import Skip
+from deploy.surgery.graph import to_graph
+from deploy.surgery.rewrite import Skip
 
 FOLD = "fold_affine"
 

@@ -13,10 +13,10 @@ from tiny_models import conv, model, node, normal, quantized, residual, samples_
 from deploy import registry
 from deploy.artifacts.model import Model
 from deploy.backends import ov
-from deploy.graph import to_graph
 from deploy.metrics import sqnr_db
 from deploy.placement import Placement
 from deploy.placements.openvino import openvino
+from deploy.surgery.graph import to_graph
 from deploy.target import EngineSettings
 
 SETTINGS = EngineSettings(inference_precision={"int8": "f32", "fp32": "f32"})

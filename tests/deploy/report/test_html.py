@@ -14,7 +14,7 @@ import pytest
 from calibrators.ranges import Range
 from deploy.artifacts.ranges import Picture, Ranges, Source, TensorRange
 from deploy.report.calibration import cut_off
-from deploy.report.figures import layers
+from deploy.report.figures import layers, roofline
 from deploy.report.html import embedded, render, vendored_plotly
 from deploy.report.units import ratio, scaled, share, significant
 
@@ -57,6 +57,28 @@ def stage(name: str, operators: dict[str, int]) -> dict[str, Any]:
         "weight_bytes": 13951544,
         "flops": 607933440,
         "bytes": 119435736,
+    }
+
+
+def analysed(names: dict[str, float], ms: float = 0.012) -> dict[str, Any]:
+    """A graph of layers on target cpu: name -> FLOPs, each moving 1,000 bytes."""
+    at = {"bound": "memory", "ms": ms / 3, "precision": "int8", "bytes": 1000}
+    found = {"ms": ms, "bytes": 1000 * len(names), "bound": "memory", "memory_share": 1.0}
+    found |= {"compute_bound": 0, "memory_bound": len(names), "fits_on_chip": 3}
+    device = {
+        "title": "this machine's CPU",
+        "peak_flops": {"fp32": 278e9, "fp16": 550e9, "bf16": 550e9, "int8": 1.1e12},
+        "bandwidth_bytes_per_s": 39e9,
+        "layers_at": "int8",
+        "precisions": {"int8": found},
+    }
+    return {
+        "total": {"flops": sum(names.values()), "bytes": 1000 * len(names), "unknown": []},
+        "targets": {"cpu": device},
+        "layers": [
+            {"name": name, "op": "Conv", "flops": flops, "intensity": 1.0, "targets": {"cpu": at}}
+            for name, flops in names.items()
+        ],
     }
 
 
@@ -153,6 +175,11 @@ def int8_content() -> dict[str, Any]:
             },
             {"name": "s", "kind": "Sum", "precision": "f32", "kernel": "jit", "fused_from": []},
         ],
+        "roofline": {
+            "loaded": analysed({"conv_0": 3e4, "bn_0": 1e3, "move": 0}, 0.03),
+            "fused": analysed({"conv_0": 3e4, "move": 0}, 0.02),
+            "built": analysed({"conv_0": 3e4, "move": 0}),
+        },
         "engine": {"device": "CPU"},
         "measured": {
             "created": "2026-11-20T07:14:03+00:00",
@@ -279,13 +306,38 @@ class TestSections:
         assert "The error per layer is measured for quantized builds only." in text
         assert "does not tell which layers it executes" in text
         assert "carry no labels, so accuracy was not measured" in text
-        assert "No labels, so accuracy is not known" in text
+        assert "Accuracy was not measured" in text
         assert "no gate was set" in text
         assert "float32 class" not in text and "Top-1 agreement" not in text
         assert "No command line was recorded" in text
         assert "Nothing was skipped" in text
         assert "identical" in text
         assert "QuantizeLinear" not in text
+
+    def test_roofline_says_what_binds(self, page: str) -> None:
+        text = text_of(page)
+        assert "On the target's figures (1.10 TFLOP/s in int8, 39.0 GB/s), 2 of 2 layers" in text
+        assert "1 layer only moves data: 4.00 µs. The engine measured 0.950 ms." in text
+        assert "loaded int8 3 31.0 kFLOP 3.00 kB 10.3 30.0 µs 3" in text
+        assert "as built int8 2 30.0 kFLOP" in text
+        assert "conv_0 Conv int8 30.0 kFLOP 1.00 kB 30.0 memory 4.00 µs 50.0 %" in text
+
+    def test_a_float_build_has_no_row_of_its_own(self) -> None:
+        content = int8_content()
+        content["roofline"]["built"] = content["roofline"]["fused"]
+        assert "as built int8" not in text_of(render(content, None))
+
+    def test_no_layers_no_roofline(self) -> None:
+        content = int8_content()
+        content["roofline"]["built"] = analysed({})
+        page = render(content, None)
+        assert 'id="roofline"' not in page and 'id="figure-roofline"' not in page
+        assert "#roofline" not in page.split("<script")[0]
+
+    def test_unknown_shapes_are_said(self) -> None:
+        content = int8_content()
+        content["roofline"]["built"]["total"]["unknown"] = ["loop_0"]
+        assert "1 layer of unknown cost count for too little" in text_of(render(content, None))
 
     def test_nothing_timed(self) -> None:
         content = int8_content()
@@ -303,6 +355,8 @@ class TestSafety:
             row["tensor"] = EVIL
         for row in content["layers"]:
             row["name"] = row["kernel"] = EVIL
+        for row in content["roofline"]["built"]["layers"]:
+            row["name"] = row["op"] = EVIL
         for row in content["decisions"]:
             row["subject"] = row["reason"] = EVIL
         content["parity"]["worst"][0]["name"] = content["parity"]["outputs"][0]["name"] = EVIL
@@ -327,7 +381,7 @@ class TestSafety:
             f"#{name}"
             for name in (
                 *("content", "summary", "accuracy", "speed"),
-                *("layers", "calibration", "changes", "reproduce"),
+                *("layers", "roofline", "calibration", "changes", "reproduce"),
             )
         }
         assert "http://" not in own and "https://" not in own
@@ -345,6 +399,7 @@ def test_a_thousand_tensors_stay_below_three_megabytes() -> None:
     error, layer = content["layer_errors"][1], content["layers"][0]
     content["layer_errors"] = [{**error, "tensor": name} for name in names]
     content["layers"] = [{**layer, "name": name} for name in names]
+    content["roofline"] |= {k: analysed(dict.fromkeys(names, 3e4)) for k in ("loaded", "built")}
     content["decisions"] = [
         decision("quantize", "activation", "applied", name, "uint8, scale 0.0235294, zero point 0")
         for name in names
@@ -392,7 +447,7 @@ def test_opens_in_a_browser(kind: str, tmp_path: Path) -> None:
         "float": lambda: render(float_content(), None),
         "hostile": TestSafety().hostile,
     }
-    figures = {"int8": 3, "float": 1, "hostile": 3}[kind]
+    figures = {"int8": 4, "float": 2, "hostile": 4}[kind]
     dom = opened(pages[kind](), tmp_path)
     assert f'<div id="figures-drawn" hidden="">{figures}</div>' in dom
 
@@ -436,6 +491,18 @@ def test_tables_histogram_and_theme_answer_clicks(tmp_path: Path) -> None:
     page = render(int8_content(), ranges_of(**many)).replace("</body>", CLICKS)
     dom = opened(page, tmp_path)
     assert "<pre>sorted t24; filtered t07; chosen t07; theme dark</pre>" in dom
+
+
+def test_roofs_bend_where_bandwidth_meets_the_peak() -> None:
+    figure = roofline(int8_content()["roofline"])
+    roofs = [t for t in figure["data"] if t["mode"] == "lines+text"]
+    assert [t["text"][-1].split("  ")[0] for t in roofs] == ["fp32", "fp16, bf16", "int8"]
+    assert roofs[-1]["x"][1] == pytest.approx(1.1e12 / 39e9)
+    assert roofs[-1]["y"][1:] == [1.1e12, 1.1e12]
+    before, after = (t for t in figure["data"] if t["mode"] == "markers")
+    # what computes nothing has no place on a logarithmic axis
+    assert (len(before["x"]), len(after["x"])) == (2, 1)
+    assert (after["x"], after["y"]) == ([30.0], [7.5e9])
 
 
 def test_plotly_gets_names_as_text_not_as_its_markup() -> None:

@@ -9,8 +9,8 @@ from helpers import assert_same_numbers, model_from, weight
 
 from deploy.artifacts.model import Decision, Model
 from deploy.errors import ModelError
-from deploy.graph import producer, to_graph, to_model
-from deploy.rewrite import New, Replace, Rule, Skip, rewrite
+from deploy.surgery.graph import producer, to_graph, to_model
+from deploy.surgery.rewrite import New, Replace, Rule, Skip, rewrite
 
 CHAIN = "g (float[N,3] x) => (float[N,3] y) { a = Relu(x) b = Neg(a) y = Abs(b) }"
 

@@ -9,9 +9,16 @@ import onnx
 import onnx.checker
 import onnx.shape_inference
 import onnx_graphsurgeon as gs
+from onnx_graphsurgeon.logger import G_LOGGER
 
 from deploy.artifacts.model import Decision, Model
 from deploy.errors import ModelError, one_line
+
+# operators whose output shape ONNX doesn't infer
+_NOT_INFERRED = ("GroupNormalization",)
+
+# its remarks go to standard output, where `--json` promises one object
+G_LOGGER.severity = G_LOGGER.ERROR
 
 
 def to_graph(model: Model) -> gs.Graph:
@@ -23,6 +30,8 @@ def to_graph(model: Model) -> gs.Graph:
         if values is not None and not any(node.outputs[0] is o for o in graph.outputs):
             _replace_value(node.outputs[0], gs.Constant(node.outputs[0].name, values))
     graph.cleanup(remove_unused_graph_inputs=False)
+    for tensor in graph.outputs:
+        tensor.is_model_output = True  # graphsurgeon's tensors don't know it
     return graph
 
 
@@ -30,15 +39,25 @@ def to_model(graph: gs.Graph, origin: Model, decisions: Iterable[Decision]) -> M
     """The graph as a checked model; ModelError when a rewrite broke a rule of ONNX."""
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     proto = gs.export_onnx(graph, do_type_check=False, ir_version=origin.proto.ir_version)
+    # the shape of these outputs is known from before, or not at all
+    kept = {t.name for node in graph.nodes if node.op in _NOT_INFERRED for t in node.outputs}
     # exported shapes were inferred before the rewrite: infer them again from the inputs alone
-    del proto.graph.value_info[:]
+    for index, value in reversed(list(enumerate(proto.graph.value_info))):
+        if value.name not in kept:
+            del proto.graph.value_info[index]
     proto = verified(proto, origin.name)
     return origin.derive(proto, decisions)
 
 
 def infer(proto: onnx.ModelProto) -> onnx.ModelProto:
     """The model with every inferable shape written down (a copy)."""
-    return onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    inferred = onnx.shape_inference.infer_shapes(proto, data_prop=True)
+    # onnxslim describes an output a second time, without its shape, and graphsurgeon takes that
+    outputs = {value.name for value in inferred.graph.output}
+    for index, value in reversed(list(enumerate(inferred.graph.value_info))):
+        if value.name in outputs:
+            del inferred.graph.value_info[index]
+    return inferred
 
 
 def verified(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:
@@ -63,6 +82,11 @@ def producer(tensor: gs.Tensor) -> gs.Node | None:
     return tensor.inputs[0] if tensor.inputs else None
 
 
+def is_output(tensor: gs.Tensor) -> bool:
+    """Whether the model gives this value out, so that its name and content must stay."""
+    return bool(getattr(tensor, "is_model_output", False))
+
+
 def constant(tensor: gs.Tensor) -> np.ndarray | None:
     """A weight's values; None when the tensor is computed at run time."""
     return np.asarray(tensor.values) if isinstance(tensor, gs.Constant) else None
@@ -78,6 +102,13 @@ def elements(tensor: gs.Tensor) -> int | None:
 def rank(tensor: gs.Tensor) -> int | None:
     """How many dimensions a tensor has; None for unknown shapes."""
     return None if tensor.shape is None else len(tensor.shape)
+
+
+def itemsize(tensor: gs.Tensor) -> int:
+    """Bytes per element; 4, a float's, where the type is unknown."""
+    if isinstance(tensor.dtype, int):  # those NumPy lacks (bfloat16, float8) are ONNX numbers
+        return onnx.helper.tensor_dtype_to_np_dtype(tensor.dtype).itemsize
+    return 4 if tensor.dtype is None else np.dtype(tensor.dtype).itemsize
 
 
 def _constant_values(node: gs.Node) -> np.ndarray | None:

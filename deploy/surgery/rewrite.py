@@ -3,7 +3,8 @@
 A rule is a pure function `rule(node) -> Replace | Skip | None`. The driver runs it to a fixed
 point over a work list, refuses a replacement that would lose a value somebody else reads, keeps
 the names of outputs, names new constants after the output they feed (never after a weight, which
-two nodes may share), and reports what fired and, with its reason, what didn't.
+two nodes may share), raises the model's opset where a new operator needs it and all others allow
+it, and reports what fired and, with its reason, what didn't.
 """
 
 from __future__ import annotations
@@ -18,7 +19,8 @@ import onnx_graphsurgeon as gs
 
 from deploy.artifacts.model import Decision
 from deploy.errors import ModelError
-from deploy.graph import label, names_in_use
+from deploy.surgery.graph import label, names_in_use
+from deploy.surgery.opset import needed_opset, raise_for, write_for
 
 # a rule that undoes another one's work would run for ever; honest rules stay far below this
 _ROUNDS_PER_NODE = 20
@@ -28,7 +30,8 @@ _ROUNDS_PER_NODE = 20
 class New:
     """A node to be made. An input is an existing tensor, an output of another `New` in the same
     `Replace`, or an array that becomes a constant; an output is an existing tensor (its name is
-    kept) or a fresh `gs.Variable("")` (the driver names it)."""
+    kept) or a fresh `gs.Variable("")` (the driver names it). `axes` of Squeeze and Reduce* may be
+    given as an attribute: the driver makes it an input where the opset has it so."""
 
     op: str
     inputs: tuple[gs.Tensor | np.ndarray, ...]
@@ -71,6 +74,7 @@ class _Driver:
         self.rule = rule
         self.fired: list[Decision] = []
         self.skipped: dict[int, Decision] = {}
+        self.in_the_way: dict[int, gs.Node] = {}
         self.alive = {id(node): node for node in graph.nodes}
         self.taken = names_in_use(graph.nodes)
         self.outputs = {id(tensor) for tensor in graph.outputs}
@@ -89,6 +93,8 @@ class _Driver:
                     "report this, and build with a target file that leaves it out"
                 )
             queue.extend(self._visit(node))
+        if not self.fired:
+            return  # sorting costs more than asking every node did
         self.graph.nodes = list(self.alive.values())
         self.graph.cleanup(remove_unused_graph_inputs=False).toposort()
         self.alive = {id(node): node for node in self.graph.nodes}
@@ -105,9 +111,10 @@ class _Driver:
         if found is None:
             return []
         if isinstance(found, Replace):
-            refusal = self._refusal(found)
+            old = self.graph.opset
+            refusal = self._refusal(found) or self._raise_opset(found)
             if refusal is None:
-                return self._apply(node, found)
+                return self._apply(node, found, old)
             found = Skip(refusal)
         self.skipped[id(node)] = self._decision("skipped", label(node), found.reason)
         return []
@@ -129,7 +136,14 @@ class _Driver:
                         return f"{tensor.name!r} is also read by {label(reader)!r}"
         return None
 
-    def _apply(self, node: gs.Node, found: Replace) -> list[gs.Node]:
+    def _raise_opset(self, found: Replace) -> str | None:
+        """Let the graph have the new operators; None, or why its opset can't be raised."""
+        ops = {new.op for new in found.add if not new.domain}
+        needs = [(needed_opset(op, self.graph.opset), op) for op in ops]
+        wanted, op = max(needs, default=(self.graph.opset, ""))
+        return raise_for(self.graph, wanted, op, found.remove, self.in_the_way)
+
+    def _apply(self, node: gs.Node, found: Replace, old_opset: int) -> list[gs.Node]:
         subject = label(node)
         neighbours = [t.inputs[0] for n in found.remove for t in n.inputs if t.inputs]
         for old in found.remove:
@@ -140,7 +154,10 @@ class _Driver:
         for new in made:
             self.alive[id(new)] = new
         readers = [reader for n in made for t in n.outputs for reader in t.outputs]
-        self.fired.append(self._decision("applied", subject, found.reason, found.bytes_saved))
+        reason = found.reason
+        if self.graph.opset != old_opset:
+            reason += f"; the model's opset raised from {old_opset} to {self.graph.opset}"
+        self.fired.append(self._decision("applied", subject, reason, found.bytes_saved))
         return [*neighbours, *made, *readers]
 
     def _make(self, new: New) -> gs.Node:
@@ -154,7 +171,7 @@ class _Driver:
             else gs.Constant(self._fresh(f"{anchor}/{new.op}_{index}"), value)
             for index, value in enumerate(new.inputs)
         ]
-        return gs.Node(
+        node = gs.Node(
             new.op,
             f"{anchor}/{new.op}",
             attrs=dict(new.attrs),
@@ -162,6 +179,9 @@ class _Driver:
             outputs=list(new.outputs),
             domain=new.domain,
         )
+        if not new.domain:
+            write_for(node, self.graph.opset)
+        return node
 
     def _fresh(self, wanted: str) -> str:
         name, number = wanted, 1

@@ -1,0 +1,160 @@
+"""A Transpose disappears into what reads it: a Reshape, a Gemm, a weight.
+
+    Transpose (only axes of size 1 move) -> Reshape|Flatten  =>  Reshape|Flatten
+    Transpose -> Flatten|Reshape to [N, K] -> Gemm|MatMul    =>  the same with the weight's rows
+                                                                 in the other order
+    Transpose of a matrix -> Gemm|MatMul                     =>  Gemm with transA or transB
+    Transpose of a weight                                    =>  another weight
+
+It pays because the Transpose reads and writes the whole value and computes nothing. What a Reduce
+absorbs is `sink_transpose`. The products are the same, summed in another order.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploy.surgery.axis_order import Order, data_bytes, inverse, only_relabels, permutation
+from deploy.surgery.graph import constant, is_output, label, producer, rank
+from deploy.surgery.rewrite import New, Replace, Skip
+
+_FLATTENS = ("Flatten", "Reshape")
+_SWAP = (1, 0)
+
+
+def absorb_transpose(node: gs.Node) -> Replace | Skip | None:
+    """Take the Transpose in front of this node into it."""
+    if node.op == "Transpose":
+        return _weight(node)
+    if node.op in _FLATTENS:
+        return _flatten(node)
+    if node.op in ("Gemm", "MatMul") and node.domain in (None, "", "ai.onnx"):
+        return _rows(node) or _matrix(node)
+    return None
+
+
+def _weight(node: gs.Node) -> Replace | None:
+    values, perm = constant(node.inputs[0]), permutation(node)
+    if values is None or perm is None:
+        return None
+    folded = gs.Constant("", np.ascontiguousarray(values.transpose(perm)))
+    new = New("Constant", (), (node.outputs[0],), {"value": folded})
+    saved = 2 * data_bytes(node.outputs[0])
+    return Replace((node,), (new,), "Transpose of a constant", saved)
+
+
+def _before(tensor: gs.Tensor) -> tuple[gs.Node, Order] | None:
+    """The Transpose that gives this value, and its order."""
+    source = producer(tensor)
+    perm = None if source is None else permutation(source)
+    return None if source is None or perm is None else (source, perm)
+
+
+def _alone(tensor: gs.Tensor) -> bool:
+    return len(tensor.outputs) == 1 and not is_output(tensor)
+
+
+def _flatten(node: gs.Node) -> Replace | Skip | None:
+    """A Reshape or Flatten of a Transpose that leaves the elements where they are."""
+    before = _before(node.inputs[0])
+    if before is None:
+        return None
+    transpose, perm = before
+    source, value = transpose.inputs[0], node.inputs[0]
+    if source.shape is None or not only_relabels(perm, source.shape):
+        return None
+    read = _same_split if node.op == "Flatten" else _target
+    side = read(node, source.shape, perm)
+    if isinstance(side, Skip):
+        return side
+    new = New(node.op, (source, *side), (node.outputs[0],), node.attrs)
+    gone = (transpose, node) if _alone(value) else (node,)
+    saved = 2 * data_bytes(value) if _alone(value) else 0
+    return Replace(gone, (new,), f"{node.op} reads past the Transpose", saved)
+
+
+def _same_split(node: gs.Node, shape: list[object], perm: Order) -> tuple[np.ndarray, ...] | Skip:
+    """Nothing more for a Flatten that divides the same axes into rows and columns."""
+    axis = int(node.attrs.get("axis", 1))
+    axis += len(perm) if axis < 0 else 0
+    rows = {a for a in perm[:axis] if shape[a] != 1}
+    if rows != {a for a in range(axis) if shape[a] != 1}:
+        return Skip(f"Flatten at axis {axis} would divide other axes")
+    return ()
+
+
+def _target(node: gs.Node, shape: list[object], perm: Order) -> tuple[np.ndarray, ...] | Skip:
+    """The Reshape's target, without zeros that mean another dimension now."""
+    target = constant(node.inputs[1])
+    if target is None:
+        return Skip("the target of Reshape is computed at run time")
+    wanted = [int(size) for size in target]
+    if node.attrs.get("allowzero", 0):
+        return (np.asarray(wanted, np.int64),)
+    for place, size in enumerate(wanted):
+        if size != 0 or perm[place] == place:
+            continue
+        known = shape[perm[place]]
+        if not isinstance(known, int):
+            return Skip(f"the free dimension {known} moves, and Reshape copies it")
+        wanted[place] = known
+    return (np.asarray(wanted, np.int64),)
+
+
+def _rows(node: gs.Node) -> Replace | Skip | None:
+    """Transpose -> Flatten -> Gemm|MatMul: the weight's rows in the order before the Transpose."""
+    flat = producer(node.inputs[0])
+    if flat is None or flat.op not in _FLATTENS:
+        return None
+    before = _before(flat.inputs[0])
+    if before is None or before[1][0] != 0:
+        return None
+    transpose, perm = before
+    sizes = (transpose.inputs[0].shape or [None, None])[1:]
+    weight = constant(node.inputs[1])
+    if weight is None:
+        return Skip(f"the weights of {node.op} are computed at run time")
+    if node.attrs.get("transA", 0) or weight.ndim != 2:
+        return Skip(f"{node.op} doesn't multiply rows of a matrix")
+    columns = bool(node.attrs.get("transB", 0))
+    rows = weight.T if columns else weight
+    if not all(isinstance(size, int) for size in sizes) or np.prod(sizes) != len(rows):
+        return Skip(
+            f"{flat.op} of {transpose.inputs[0].shape} isn't known to give [N, {len(rows)}]"
+        )
+    for value in (transpose.outputs[0], flat.outputs[0]):
+        if not _alone(value):
+            return Skip(f"{value.name!r} is needed in its order elsewhere too")
+    split = rows.reshape(*(sizes[axis - 1] for axis in perm[1:]), -1)
+    back = [axis - 1 for axis in inverse(perm)[1:]]
+    moved = split.transpose(*back, len(back)).reshape(rows.shape)
+    fresh = gs.Variable("", flat.outputs[0].dtype, flat.outputs[0].shape)
+    reshaped = New(flat.op, (transpose.inputs[0], *flat.inputs[1:]), (fresh,), flat.attrs)
+    inputs = (fresh, moved.T if columns else moved, *node.inputs[2:])
+    new = New(node.op, inputs, (node.outputs[0],), node.attrs)
+    saved = 2 * data_bytes(transpose.outputs[0])
+    reason = f"Transpose into the rows of {node.op}'s weight"
+    return Replace((transpose, flat, node), (reshaped, new), reason, saved)
+
+
+def _matrix(node: gs.Node) -> Replace | Skip | None:
+    """A transposed matrix is what Gemm's transA and transB are for."""
+    attrs = dict(node.attrs)
+    inputs, gone = list(node.inputs), [node]
+    for index, name in enumerate(("transA", "transB")):
+        before = _before(node.inputs[index])
+        if before is None or before[1] != _SWAP:
+            continue
+        if not _alone(node.inputs[index]):
+            return Skip(f"{label(before[0])!r} is needed elsewhere too")
+        attrs[name] = 1 - int(attrs.get(name, 0))
+        inputs[index] = before[0].inputs[0]
+        gone.append(before[0])
+    if len(gone) == 1:
+        return None
+    if any(rank(value) != 2 for value in node.inputs[:2]):
+        return Skip("MatMul of more dimensions has no transA")
+    saved = sum(2 * data_bytes(transpose.outputs[0]) for transpose in gone[1:])
+    new = New("Gemm", tuple(inputs), (node.outputs[0],), attrs)
+    return Replace(tuple(gone), (new,), "Transpose into transA or transB of Gemm", saved)

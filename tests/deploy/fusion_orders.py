@@ -1,0 +1,18 @@
+"""Which fusions run together in the tests of whole graphs; a new file is found by itself."""
+
+from __future__ import annotations
+
+from deploy import registry
+from deploy.target import Target
+
+# an expansion undoes the recognition of the same name: a target has one of the two
+EXPAND, RECOGNIZE = "expand_", "recognize_"
+
+
+def every_fusion(*, expanding: bool = False) -> list[str]:
+    """All fusions but the expansions, or all but the recognitions; the cpu target's come first,
+    in its order."""
+    first = list(Target.load("cpu").fusions)
+    names = first + [name for name in registry.names("fusion") if name not in first]
+    undone = RECOGNIZE if expanding else EXPAND
+    return [name for name in names if not name.startswith(undone)]
