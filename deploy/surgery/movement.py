@@ -47,8 +47,9 @@ _KERNELS = {
     "Expand": _PLAIN,
     "Tile": _PLAIN,
     "Pad": _PLAIN - {"int16", "uint16"},
-    "DepthToSpace": _POOLED,
-    "SpaceToDepth": _POOLED,
+    # float16 goes through a float32 kernel there, and the rounding of the cast in front is lost
+    "DepthToSpace": _POOLED - {"float16"},
+    "SpaceToDepth": _POOLED - {"float16"},
     "MaxPool": _POOLED,
 }
 

@@ -16,7 +16,11 @@ SINK = "sink_upcast"
 TYPES = {"float16": ("float", 1), "int32": ("int64", 7), "int8": ("float", 1), "bool": ("float", 1)}
 MOVES = {op: mover for op, mover in MOVERS.items() if op in movement.MOVES}
 # ONNX Runtime has no kernels of these
-UNMOVED = [(op, narrow) for op in ("DepthToSpace", "SpaceToDepth") for narrow in ("int32", "bool")]
+UNMOVED = [
+    (op, narrow)
+    for op in ("DepthToSpace", "SpaceToDepth")
+    for narrow in ("float16", "int32", "bool")
+]
 
 
 def moving(op: str, narrow: str = "float16") -> Model:
