@@ -26,7 +26,7 @@ def feed(raw: np.ndarray, spec: InputSpec, preprocess: Preprocess, where: str) -
     x = np.asarray(raw)
     if x.dtype.kind not in "biuf":
         raise ValueError(f"{x.dtype} values at {where}; allowed: {spec.dtype}")
-    if preprocess.given and takes_images(spec):
+    if preprocess.given and takes_images(spec, preprocess):
         x = _preprocessed(x, preprocess, where)
     else:
         _check_cast(x, spec, where)
@@ -62,12 +62,12 @@ def image_input(spec: DatasetSpec) -> tuple[InputSpec, Preprocess]:
             " one: store the samples by input name in a .npz"
         )
     only, pre = spec.inputs[0], spec.preprocess
-    if not takes_images(only):
+    if not takes_images(only, pre):
         raise ValueError(
             f"{only.dtype} {_dims(only.shape)} for input {only.name!r}; images feed a float input"
             " of rank 4: store the samples in a .npz"
         )
-    channels = only.shape[1] if pre.layout == "NCHW" else only.shape[3]
+    channels = only.shape[3] if pre.raw or pre.layout == "NHWC" else only.shape[1]
     if channels not in (None, pre.channels):
         raise ValueError(
             f"{pre.channels} channels of color {pre.color} in layout {pre.layout}; input"
@@ -80,9 +80,10 @@ def image_input(spec: DatasetSpec) -> tuple[InputSpec, Preprocess]:
     return only, pre
 
 
-def takes_images(spec: InputSpec) -> bool:
+def takes_images(spec: InputSpec, preprocess: Preprocess) -> bool:
     """Whether preprocessing is meant for this input: token ids beside an image are left alone."""
-    return len(spec.shape) == 4 and spec.dtype.kind == "f"
+    fits = spec.dtype == np.uint8 if preprocess.raw else spec.dtype.kind == "f"
+    return len(spec.shape) == 4 and fits
 
 
 def check(spec: DatasetSpec) -> None:
@@ -94,7 +95,7 @@ def check(spec: DatasetSpec) -> None:
                 f"{name!r} in --data-key is no model input; allowed: {', '.join(allowed)}"
                 f" (nearest: {nearest(name, allowed)!r})"
             )
-    if spec.preprocess.given and not any(takes_images(i) for i in spec.inputs):
+    if spec.preprocess.given and not any(takes_images(i, spec.preprocess) for i in spec.inputs):
         shapes = ", ".join(f"{i.name} {i.dtype} {_dims(i.shape)}" for i in spec.inputs)
         raise ValueError(
             f"preprocessing is given, but the model takes {shapes}; it is for float inputs of"
@@ -139,7 +140,7 @@ def _preprocessed(x: np.ndarray, preprocess: Preprocess, where: str) -> np.ndarr
     if x.ndim == 4 and x.shape[0] == 1:
         x = x[0]
     # 0..1 or 0..255? A guess would be right for one half of all users, and silent for the other
-    if x.dtype.kind == "f" and preprocess.scale is None:
+    if x.dtype.kind == "f" and preprocess.scale is None and not preprocess.raw:
         raise ValueError(
             f"{x.dtype} values at {where} and no scale; pass --scale 1 if they are 0..1 already,"
             f" --scale {1 / 255:.8f} if 0..255"
@@ -156,7 +157,7 @@ def _check_cast(x: np.ndarray, spec: InputSpec, where: str) -> None:
         return
     if want.kind in "iu" and have.kind in "iu" and np.can_cast(have, want, "safe"):
         return
-    if want.kind == "f" and have.kind in "iu" and takes_images(spec):
+    if want.kind == "f" and have.kind in "iu" and takes_images(spec, Preprocess()):
         hint = "pass --scale, --mean or --std to say how pixels become floats (--scale 1: as is)"
     else:
         hint = f"store {want}"
@@ -197,7 +198,7 @@ def _finished(x: np.ndarray, spec: InputSpec, where: str) -> np.ndarray:
 
 
 def _rows_columns(preprocess: Preprocess) -> tuple[int, int]:
-    return (2, 3) if preprocess.layout == "NCHW" else (1, 2)
+    return (1, 2) if preprocess.raw or preprocess.layout == "NHWC" else (2, 3)
 
 
 def _channel_hint(spec: InputSpec, preprocess: Preprocess) -> str:

@@ -22,6 +22,8 @@ class Preprocess:
             leaves the extra row at the bottom, the extra column at the right.
     scale:  factor on the 0..255 values; None means 1/255.
     mean, std: one number, or one per channel in the order of `color`, after `scale`.
+    raw:    stop before color order, scale, mean and std: uint8[H, W, C] for an engine that does
+            these itself.
     """
 
     resize: tuple[int, ...] | None = None
@@ -31,6 +33,7 @@ class Preprocess:
     scale: float | None = None
     layout: str = "NCHW"
     color: str = "RGB"
+    raw: bool = False
 
     def __post_init__(self) -> None:
         if self.layout not in _LAYOUTS:
@@ -80,8 +83,16 @@ class Preprocess:
             x = x[..., None]
         if x.ndim != 3:
             raise ValueError(f"shape {list(x.shape)} is no image; allowed: [H, W, C] or [H, W]")
-        x = self._colored(self._cropped(self._resized(x)))
-        y: np.ndarray = x.astype(np.float32)
+        pixels = self._gray(self._cropped(self._resized(x)))
+        if not self.raw:
+            return self.normalized(pixels)
+        if pixels.dtype != np.uint8:
+            raise ValueError(f"{pixels.dtype} array; an engine that takes raw images takes uint8")
+        return np.ascontiguousarray(pixels)
+
+    def normalized(self, pixels: np.ndarray) -> np.ndarray:
+        """float32 in the layout, from [H, W, C] of the right size: color, scale, mean, std."""
+        y: np.ndarray = self._ordered(pixels).astype(np.float32)
         y = y / np.float32(255) if self.scale is None else y * np.float32(self.scale)
         for name, values in (("mean", self.mean), ("std", self.std)):
             # without this, three means would broadcast a gray image to three channels
@@ -128,9 +139,12 @@ class Preprocess:
         top, left = (x.shape[0] - high) // 2, (x.shape[1] - wide) // 2
         return x[top : top + high, left : left + wide]
 
-    def _colored(self, x: np.ndarray) -> np.ndarray:
+    def _gray(self, x: np.ndarray) -> np.ndarray:
         if self.color == "GRAY" and x.shape[2] != 1:
             return np.asarray(_pillow(x, "color GRAY").convert("L"))[..., None]
+        return x
+
+    def _ordered(self, x: np.ndarray) -> np.ndarray:
         if self.color == "BGR":
             if x.shape[2] != 3:
                 raise ValueError(f"{x.shape[2]} channels in the array; color BGR takes 3")

@@ -21,6 +21,7 @@ from deploy.bench import latency, throughput
 from deploy.build import SETTINGS, load_engine
 from deploy.data import open_data
 from deploy.errors import BundleError, RecipeError
+from deploy.fold_input import FromRawImages, fold_input
 from deploy.judge import limits_for
 from deploy.load import load, read
 from deploy.noise import seeded_feeds
@@ -35,10 +36,15 @@ def compare(
     """A candidate against an ONNX model, on the recipe's samples (seeded noise without any)."""
     source = read(model)
     loaded = load(source, recipe.shape)
+    if recipe.fold_input:
+        loaded = fold_input(loaded, recipe.preprocess())
     # every given sample may judge here: nothing is being calibrated
     judged = recipe.model_copy(update={"eval_data": recipe.eval_data or recipe.data, "data": None})
     samples = open_data(judged, loaded).evaluation
-    with reference.build_exact(source) as exact, open_candidate(candidate, recipe) as engine:
+    exact = reference.build_exact(source)
+    if recipe.fold_input:
+        exact = FromRawImages(exact, loaded, recipe.preprocess())
+    with exact, open_candidate(candidate, recipe) as engine:
         precision = precision_at(candidate, recipe)
         limits = limits_for(Target.load(recipe.target), precision, recipe, loaded, samples)
         return parity(exact, engine, samples, limits, about=samples.about, advance=advance)

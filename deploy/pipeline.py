@@ -10,6 +10,7 @@ from typing import Any
 
 from deploy import registry
 from deploy.artifacts.bundle import Bundle
+from deploy.artifacts.engine import Engine
 from deploy.artifacts.model import Model
 from deploy.artifacts.parity import ParityReport
 from deploy.artifacts.ranges import Ranges
@@ -20,6 +21,7 @@ from deploy.build import build, load_engine
 from deploy.calibrate import calibrate, source_of
 from deploy.data import Data, SampleSet, open_data
 from deploy.errors import CalibrationError, ParityError, RecipeError
+from deploy.fold_input import FromRawImages, fold_input
 from deploy.fuse import fuse
 from deploy.judge import limits_for
 from deploy.load import load, read
@@ -108,7 +110,11 @@ class _Line:
         recipe = self.job.recipe
         loaded = self.model("load", self.source, lambda m: load(m, recipe.shape), recipe.shape)
         # before the long stages: what can't be judged, or doesn't fit, is said at once
-        reference.build_exact(self.source).close()
+        if recipe.fold_input:
+            pre = recipe.preprocess()
+            form = [pre.layout, pre.color, pre.scale, pre.mean, pre.std]
+            loaded = self.model("rawinput", loaded, lambda m: fold_input(m, pre), form)
+        self.exact(loaded).close()
         data = open_data(_judging(recipe, self.precision), loaded)
         limits = limits_for(self.target, self.precision, recipe, loaded, data.evaluation)
         registry.path("calibrator", recipe.calibrator)
@@ -122,7 +128,7 @@ class _Line:
             final = self.quantized(fused, ranges)
             graphs["quantized"] = final
         engine = self.engine(final, self.precision)
-        evidence, report = self.parity(limits, engine, data.evaluation)
+        evidence, report = self.parity(limits, loaded, engine, data.evaluation)
         return Findings(
             job_command=list(self.job.command),
             recipe=recipe,
@@ -138,6 +144,12 @@ class _Line:
             latency=self.latency(fused, engine, data),
             tools=self.work.tools,
         )
+
+    def exact(self, loaded: Model) -> Engine:
+        """The untouched model in float32, fed like the engine."""
+        exact = reference.build_exact(self.source)
+        recipe = self.job.recipe
+        return FromRawImages(exact, loaded, recipe.preprocess()) if recipe.fold_input else exact
 
     def stage(
         self, name: str, key: dict[str, Any], make: Callable[[Path], None], total: int | None = None
@@ -157,9 +169,7 @@ class _Line:
             name, key, lambda out: make(model).save_with_decisions(out / _MODEL)
         )
         made = Model.load(folder / _MODEL).named(model.name)
-        applied = sum(d.outcome == "applied" for d in made.decisions)
-        skipped = sum(d.outcome == "skipped" for d in made.decisions)
-        self.done(name, _counted(made, applied, skipped), reused)
+        self.done(name, made.in_short(), reused)
         return made
 
     def ranges(self, fused: Model, data: Data) -> Ranges:
@@ -221,7 +231,9 @@ class _Line:
         self.done(name, f"{self.target.backend} engine, {precision}, {size / 1e6:.2f} MB", reused)
         return folder
 
-    def parity(self, limits: Limits, engine: Path, samples: SampleSet) -> tuple[Path, ParityReport]:
+    def parity(
+        self, limits: Limits, loaded: Model, engine: Path, samples: SampleSet
+    ) -> tuple[Path, ParityReport]:
         key = {
             "source": self.source.sha256,
             "engine": engine.name,
@@ -232,7 +244,7 @@ class _Line:
 
         def make(out: Path) -> None:
             with (
-                reference.build_exact(self.source) as exact,
+                self.exact(loaded) as exact,
                 load_engine(engine, self.target, self.precision) as candidate,
             ):
                 parity(
@@ -277,13 +289,3 @@ def _judging(recipe: Recipe, precision: Precision) -> Recipe:
     if precision == "int8":
         return recipe
     return recipe.model_copy(update={"data": None, "eval_data": recipe.eval_data or recipe.data})
-
-
-def _counted(model: Model, applied: int, skipped: int) -> str:
-    nodes = len(model.proto.graph.node)
-    parts = [f"{nodes} nodes"]
-    if applied:
-        parts.append(f"{applied} change{'s' if applied > 1 else ''}")
-    if skipped:
-        parts.append(f"{skipped} skipped with a reason")
-    return ", ".join(parts)

@@ -24,6 +24,7 @@ class Recipe(BaseModel):
     data, eval_data: dataset URIs; eval_data defaults to data's test split or unused samples.
     samples, eval_samples: at most so many, spread evenly over the data.
     batch_size: samples read and handed over together; the ranges don't depend on it.
+    fold_input: the engine takes raw uint8 images and does scale, mean, std and layout itself.
     shape: per input, one entry per dimension; None keeps that dimension dynamic.
     scores: the output that holds one score per class, where it isn't clear.
     max_drop: percentage points, of accuracy with labels, of top-1 agreement without.
@@ -54,6 +55,7 @@ class Recipe(BaseModel):
     scale: float | None = None
     layout: Literal["NCHW", "NHWC"] = "NCHW"
     color: Literal["RGB", "BGR", "GRAY"] = "RGB"
+    fold_input: bool = False
 
     @field_validator("resize", "crop", "mean", "std", mode="before")
     @classmethod
@@ -97,6 +99,7 @@ class Recipe(BaseModel):
             scale=self.scale,
             layout=self.layout,
             color=self.color,
+            raw=self.fold_input,
         )
 
 

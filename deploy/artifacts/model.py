@@ -108,6 +108,17 @@ class Model:
         """What comes out; an output of unknown rank has the one free dimension labelled `…`."""
         return tuple(tensor_spec(v, any_rank=True) for v in self.proto.graph.output)
 
+    def in_short(self) -> str:
+        """How many nodes, and how much the stage that made it did and declined."""
+        parts = [f"{len(self.proto.graph.node)} nodes"]
+        applied = sum(d.outcome == "applied" for d in self.decisions)
+        skipped = sum(d.outcome == "skipped" for d in self.decisions)
+        if applied:
+            parts.append(f"{applied} change{'s' if applied > 1 else ''}")
+        if skipped:
+            parts.append(f"{skipped} skipped with a reason")
+        return ", ".join(parts)
+
     def named(self, name: str) -> Model:
         """The same model under another name."""
         return Model(self.proto, name, self.decisions)

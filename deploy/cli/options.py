@@ -110,6 +110,11 @@ preprocess_options = _group(
     click.option("--scale", type=float, help="Factor on 0..255 values. [1/255]"),
     click.option("--layout", type=click.Choice(["NCHW", "NHWC"]), help="Of the input. [NCHW]"),
     click.option("--color", type=click.Choice(["RGB", "BGR", "GRAY"]), help="[RGB]"),
+    click.option(
+        "--fold-input/--no-fold-input",
+        default=None,
+        help="The engine takes raw uint8 images, NHWC in RGB.",
+    ),
 )
 calibrator_options = _group(
     click.option("--calibrator", metavar="NAME", help="minmax, entropy, or your own. [minmax]"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import numpy as np
@@ -173,3 +174,18 @@ def test_16_bit_images_are_refused_rather_than_clipped() -> None:
     img = Image.fromarray(np.full((2, 3), 60000, np.uint16))
     with pytest.raises(ValueError, match="mode I;16 has over 8 bits a channel"):
         Preprocess().image(img)
+
+
+def test_raw_stops_before_any_arithmetic() -> None:
+    x = np.random.default_rng(0).integers(0, 256, (7, 9, 3), dtype=np.uint8)
+    pre = Preprocess(crop=(4, 6), mean=(0.1, 0.2, 0.3), std=(0.5,), color="BGR", raw=True)
+    pixels = pre.array(x)
+    assert (pixels.dtype, pixels.shape) == (np.uint8, (4, 6, 3))
+    np.testing.assert_array_equal(pixels, x[1:5, 1:7])
+    ready = dataclasses.replace(pre, raw=False).array(x)
+    np.testing.assert_array_equal(pre.normalized(pixels), ready)
+
+
+def test_raw_takes_only_bytes() -> None:
+    with pytest.raises(ValueError, match="float32 array; an engine that takes raw images"):
+        Preprocess(raw=True).array(np.zeros((4, 5, 3), np.float32))

@@ -468,3 +468,24 @@ class TestSettings:
         Path("digits.onnx").chmod(0o400)
         assert deploy("build", "digits.onnx", "--fp32", "-o", "out").code == 0
         assert Path("digits.onnx").read_bytes() == before
+
+
+def test_an_engine_that_takes_raw_images(deploy: Deploy, here: Path) -> None:
+    """The digits as bytes, as a scanner gives them: the engine scales them itself."""
+    for name in ("calib", "test"):
+        data = np.load(f"{name}.npz")
+        pixels = (data["image"] * 16).round().astype(np.uint8).transpose(0, 2, 3, 1)
+        np.savez(f"raw_{name}.npz", image=pixels, labels=data["labels"])
+    words = ("--data", "raw_calib.npz", "--eval-data", "raw_test.npz", "-o", "out", "--json")
+    look = ("--fold-input", "--color", "GRAY", "--scale", str(1 / 16))
+    ran = deploy("build", "digits.onnx", "--int8", *words, *look, "--max-drop", "0.5")
+    assert ran.code == 0, ran.err
+    assert ran.json["accuracy"]["reference_pct"] == pytest.approx(100 * 536 / 540)
+    engine = json.loads(Path("out/engine/engine.json").read_text())
+    assert engine["inputs"] == [{"name": "image", "dtype": "uint8", "shape": [1, 8, 8, 1]}]
+    assert deploy("parity", "out").code == 0
+    again = deploy("parity", "digits.onnx", "out", "--eval-data", "raw_test.npz", *look)
+    assert again.code == 0, again.err
+    floats = deploy("build", "digits.onnx", "--int8", *words, "--fold-input", "--fresh")
+    assert (floats.code, len(floats.errors)) == (2, 1)
+    assert "--fold-input: 0 of the inputs" in floats.errors[0], "three channels were expected"
