@@ -21,7 +21,9 @@ _PLACEHOLDERS = ("model.onnx", "samples/")
 def commands(readme: Path) -> list[str]:
     """Every line that starts with `deploy`, or with `$ deploy` in a transcript."""
     text = readme.read_text(encoding="utf-8")
-    found = re.findall(r"^\s*(?:\$ )?(deploy (?:build|verify|analyze) .*)$", text, flags=re.MULTILINE)
+    found = re.findall(
+        r"^\s*(?:\$ )?(deploy (?:build|verify|analyze) .*)$", text, flags=re.MULTILINE
+    )
     return [line for line in found if not any(word in line for word in _PLACEHOLDERS)]
 
 

@@ -94,8 +94,8 @@ class _Python:
     def _label(self, item: Mapping[str, object], name: str) -> int | None:
         if "labels" in self._spec.keys:
             key = feeds.find_key(self._spec, "labels", item, name)
-        elif "label" in item and not self._is_input("label"):
-            key = "label"
+        elif given := [k for k in ("label", "labels") if k in item and not self._is_input(k)]:
+            key = given[0]
         else:
             return None
         return feeds.label(item[key], name)

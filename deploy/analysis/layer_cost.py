@@ -82,10 +82,17 @@ def graph_layers(graph: gs.Graph) -> Layers:
             shapes.update(id(t) for t in node.outputs)
         elif node.op not in _FREE and not _folds(node, outputs):
             values = [t for t in (*node.inputs, *node.outputs) if not t.is_empty()]
-            if any(elements(t) is None for t in values) or list(node.subgraphs()):
+            if any(_counts_too_little(t) for t in values) or list(node.subgraphs()):
                 unknown.append(label(node))
             costs.append(_cost(node, outputs))
     return Layers(tuple(costs), tuple(unknown))
+
+
+def _counts_too_little(tensor: gs.Tensor) -> bool:
+    """Whether a size that isn't known, other than the batch in front, counts as one."""
+    if elements(tensor) is None:
+        return True
+    return any(not isinstance(size, int) for size in tensor.shape[1:])
 
 
 def node_bytes(node: gs.Node) -> int:

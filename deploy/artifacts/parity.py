@@ -57,6 +57,13 @@ class Gate:
     origin: str
     note: str = ""
 
+    def shown(self) -> str:
+        """The figure with enough digits to tell it from the limit."""
+        for digits in (2, 4, 6):
+            if round(self.observed, digits) != round(self.limit, digits):
+                return f"{self.observed:.{digits}f}"
+        return f"{self.observed:.9f}"
+
 
 @dataclass(frozen=True)
 class SampleParity:
@@ -120,9 +127,7 @@ class ParityReport:
         """One line: the gates that were missed, or the weakest figure of those that hold."""
         missed = [gate for gate in self.gates if not gate.passed]
         if missed:
-            parts = [
-                f"{g.name} is {g.observed:.2f}, needs {g.limit:g} ({g.origin})" for g in missed
-            ]
+            parts = [f"{g.name} is {g.shown()}, needs {g.limit:g} ({g.origin})" for g in missed]
             return "; ".join(parts)
         weakest = min(self.outputs, key=lambda o: o.sqnr_db)
         if any(gate.note for gate in self.gates):

@@ -80,9 +80,9 @@ def _slice_of_concat(node: gs.Node, joined: gs.Node, cuts: dict[int, Cut]) -> Re
 def _part(joined: gs.Node, axis: int, cut: Cut) -> tuple[gs.Tensor, Cut] | None:
     """The input of the Concat that the cut lies in, and the cut counted from its start."""
     offset = 0
-    for part in joined.inputs:
+    for index, part in enumerate(joined.inputs):
         length = size(part, axis)
-        last = part is joined.inputs[-1]
+        last = index == len(joined.inputs) - 1  # by place: one value may be joined twice
         end = None if length is None else offset + length
         # what runs to the end, or beyond a length that isn't known, runs to the end of the last
         inside = last if end is None or cut.stop is None else cut.start < cut.stop <= end

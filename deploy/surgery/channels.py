@@ -224,7 +224,7 @@ def _shuffle(node: gs.Node) -> list[np.ndarray] | None:
         return None
     first, transpose, last = chain
     shapes = [first.inputs[0].shape, first.outputs[0].shape, last.outputs[0].shape]
-    if any(shape is None for shape in shapes) or len(shapes[0]) != len(shapes[2]):
+    if any(shape is None for shape in shapes) or not _same_map(shapes[0], shapes[2]):
         return None
     # two samples, where the batch is free, show a shuffle that would mix them
     static = isinstance(shapes[0][0], int)
@@ -232,9 +232,9 @@ def _shuffle(node: gs.Node) -> list[np.ndarray] | None:
     whole = [batch, *shapes[0][1:]]
     if len(whole) < 3 or not all(isinstance(size, int) and size > 0 for size in whole):
         return None
-    inner, perm = _free_as_rest(shapes[1]), list(transpose.attrs["perm"])
+    inner, perm = _free_as_rest(shapes[1]), _permutation(transpose, len(shapes[1]))
     count = int(whole[1])
-    if inner is None or channel_count(last.outputs[0]) != count:
+    if inner is None:
         return None
     whole, inner, perm = _without_space(whole, inner, perm)
     size = int(np.prod(whole))
@@ -244,6 +244,18 @@ def _shuffle(node: gs.Node) -> list[np.ndarray] | None:
     y = x.reshape(inner).transpose(perm).reshape(whole)
     order = y[0].reshape(count, -1)[:, 0] // x[0, 0].size
     return [order] if order.max() < count and np.array_equal(y, x[:, order]) else None
+
+
+def _same_map(before: Sequence[object], after: Sequence[object]) -> bool:
+    """Whether a shuffle ends in the sizes it began with; a free batch may have another name."""
+    free = [not isinstance(shape[0], int) for shape in (before, after)]
+    batch = free[0] == free[1] and (free[0] or before[0] == after[0])
+    return batch and list(before[1:]) == list(after[1:])
+
+
+def _permutation(transpose: gs.Node, rank: int) -> list[int]:
+    """Its axes; without the attribute they are reversed."""
+    return list(transpose.attrs.get("perm", range(rank - 1, -1, -1)))
 
 
 def _without_space(

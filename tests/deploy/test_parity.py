@@ -354,3 +354,13 @@ class TestTolerancesOfTheTarget:
 
             assert parity(exact, Wrong(1e-5), rows, limits).passed
             assert not parity(exact, Wrong(2e-3), rows, limits).passed
+
+
+@pytest.mark.parametrize(
+    ("observed", "limit", "shown"),
+    [(15.204, 30, "15.20"), (0.99987, 0.9999, "0.999870"), (0.9998, 0.9999, "0.9998")],
+)
+def test_a_missed_figure_is_on_its_side_of_the_limit(
+    observed: float, limit: float, shown: str
+) -> None:
+    assert Gate("cosine", limit, observed, False, "target").shown() == shown

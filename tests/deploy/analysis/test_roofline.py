@@ -249,6 +249,12 @@ class TestIgnored:
         assert layers.unknown == ("Relu -> y",)
         assert analysis(layers, [device(fp32=1)])["total"]["unknown"] == list(layers.unknown)
 
+    def test_a_free_size_besides_the_batch_counts_for_too_little(self) -> None:
+        text = "g (float[N,H,8] x) => (float[N,H,8] y) { y = Relu(x) }"
+        assert layer_costs(model_from(text)).unknown == ("Relu -> y",)
+        text = "g (float[N,4,8] x) => (float[N,4,8] y) { y = Relu(x) }"
+        assert layer_costs(model_from(text)).unknown == ()
+
     def test_a_body_is_named_as_unknown(self) -> None:
         network = model_from(
             "g (bool c, float[3,4] x) => (float[3,4] y) { y = If (c) <"

@@ -342,3 +342,16 @@ def test_readers_keep_attributes_and_other_inputs() -> None:
         b=weight(7),
     )
     assert_fuses(made, REMOVE, ["Conv"], rtol=0)
+
+
+@pytest.mark.parametrize(("start", "end"), [(0, 4), (1, END)])
+def test_one_value_joined_twice_on_an_axis_of_unknown_size(start: int, end: int) -> None:
+    """The first of the two is no last input, though it is the same value."""
+    made = model_from(
+        "g (float[N,8] x) => (float[M,8] y)"
+        "{ r = Relu(x) j = Concat<axis=0>(r, r) s = Slice(j, b, e, a) y = Neg(s) }",
+        {"b": np.asarray([start]), "e": np.asarray([end]), "a": np.asarray([0])},
+    )
+    fused = fuse(made, [REMOVE])
+    assert_same_numbers(made, fused, rtol=0)
+    assert ops(fused) == ["Relu", "Concat", "Slice", "Neg"]

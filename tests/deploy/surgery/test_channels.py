@@ -163,3 +163,23 @@ def test_an_excitation_is_a_map_times_one_factor_per_channel() -> None:
         assert [t.name for t in both] == ["x", "s"]
     assert excited(found["w"]) is None
     assert excited(found["v"]) is None
+
+
+@pytest.mark.parametrize(
+    ("shape", "back", "data"),
+    [
+        ("1, 2, 6, 4, 4", "1, 12, 2, 8", "float[1,12,4,4] x"),  # another map
+        ("1, 2, 6, 4, 4", "1, 12, 16, 1", "float[1,12,4,4] x"),
+        ("2, 2, 6, 4, 4", "4, 12, 2, 4", "float[2,12,4,4] x"),  # another batch
+        ("1, 2, 6, 4, 4", "1, 12, 4, 4", "float[N,12,4,4] x"),  # a batch of one only
+    ],
+)
+def test_a_shuffle_ends_in_the_sizes_it_began_with(shape: str, back: str, data: str) -> None:
+    assert moved_channels(shuffle(shape, "0, 2, 1, 3, 4", back, data)) is None
+
+
+def test_a_transpose_without_perm_reverses() -> None:
+    text = """g (float[N,12,5,3] x) => (float[a,b,c,d] y)
+      <int64[5] s = {-1, 2, 6, 5, 3}, int64[4] t = {-1, 12, 5, 3}>
+      { a = Reshape (x, s) b = Transpose (a) y = Reshape (b, t) }"""
+    assert moved_channels(nodes(model_from(text))["y"]) is None
