@@ -63,7 +63,6 @@ class Throughput:
     """Samples per second with as many calls in flight as the engine has streams."""
 
     median_per_s: float
-    best_per_s: float
     rounds: int
 
 
@@ -119,10 +118,7 @@ def throughput(
             batch = next(iter(feeds[name].values())).shape[:1]
             samples = runs[name] * (batch[0] if batch else 1)
             rates[name].append(samples / (time.perf_counter() - start))
-    return {
-        name: Throughput(float(np.median(seen)), float(np.max(seen)), rounds)
-        for name, seen in rates.items()
-    }
+    return {name: Throughput(float(np.median(seen)), rounds) for name, seen in rates.items()}
 
 
 def _latency(ms: np.ndarray) -> Latency:

@@ -21,7 +21,7 @@ from deploy.bench import latency, throughput
 from deploy.build import SETTINGS, load_engine
 from deploy.data import open_data
 from deploy.errors import BundleError, RecipeError
-from deploy.fold_input import FromRawImages, fold_input
+from deploy.fold_input import exact_engine, fold_input
 from deploy.judge import limits_for
 from deploy.load import load, read
 from deploy.noise import seeded_feeds
@@ -41,10 +41,10 @@ def compare(
     # every given sample may judge here: nothing is being calibrated
     judged = recipe.model_copy(update={"eval_data": recipe.eval_data or recipe.data, "data": None})
     samples = open_data(judged, loaded).evaluation
-    exact = reference.build_exact(source)
-    if recipe.fold_input:
-        exact = FromRawImages(exact, loaded, recipe.preprocess())
-    with exact, open_candidate(candidate, recipe) as engine:
+    with (
+        exact_engine(source, loaded, recipe.preprocess()) as exact,
+        open_candidate(candidate, recipe) as engine,
+    ):
         precision = precision_at(candidate, recipe)
         limits = limits_for(Target.load(recipe.target), precision, recipe, loaded, samples)
         return parity(exact, engine, samples, limits, about=samples.about, advance=advance)

@@ -92,13 +92,6 @@ def open_samples(uri: str, recipe: Recipe, model: Model) -> SampleSet:
     return _calibration(uri, open_dataset(uri, spec), recipe)
 
 
-def open_evaluation(uri: str, recipe: Recipe, model: Model) -> SampleSet:
-    """`eval_samples` of a dataset for a stage command, from its test split if it has one."""
-    spec = DatasetSpec(inputs_of(model), recipe.preprocess(), recipe.data_key)
-    _check_keys(recipe, model)
-    return _evaluation(uri, open_dataset(uri, spec), recipe)
-
-
 def open_dataset(uri: str, spec: DatasetSpec) -> Dataset:
     """The first dataset kind that accepts the URI; CalibrationError when none does."""
     for name in registry.names("dataset"):

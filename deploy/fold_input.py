@@ -19,6 +19,7 @@ import onnx_graphsurgeon as gs
 from calibrators.preprocess import Preprocess
 from deploy.artifacts.engine import Engine
 from deploy.artifacts.model import Decision, Model, TensorSpec
+from deploy.backends import reference
 from deploy.errors import BuildError, RecipeError
 from deploy.surgery.graph import to_graph, to_model
 
@@ -87,6 +88,12 @@ def _normalizing(raw: gs.Variable, out: gs.Tensor, preprocess: Preprocess) -> li
         value = out if index == len(steps) - 1 else gs.Variable(label)
         nodes.append(gs.Node(op, label, attrs, inputs, [value]))
     return nodes
+
+
+def exact_engine(source: Model, fed_like: Model, preprocess: Preprocess) -> Engine:
+    """The untouched model in float32, fed as `fed_like` is: raw images where it takes them."""
+    exact = reference.build_exact(source)
+    return FromRawImages(exact, fed_like, preprocess) if preprocess.raw else exact
 
 
 class FromRawImages(Engine):

@@ -14,14 +14,13 @@ from deploy.artifacts.engine import Engine
 from deploy.artifacts.model import Model
 from deploy.artifacts.parity import ParityReport
 from deploy.artifacts.ranges import Ranges
-from deploy.backends import reference
 from deploy.batches import single_run
 from deploy.bench import Latency, latency
 from deploy.build import build, load_engine
 from deploy.calibrate import calibrate, source_of
 from deploy.data import Data, SampleSet, open_data
 from deploy.errors import CalibrationError, ParityError, RecipeError
-from deploy.fold_input import FromRawImages, fold_input
+from deploy.fold_input import exact_engine, fold_input
 from deploy.fuse import fuse
 from deploy.judge import limits_for
 from deploy.load import load, read
@@ -109,11 +108,13 @@ class _Line:
     def run(self) -> Findings:
         recipe = self.job.recipe
         loaded = self.model("load", self.source, lambda m: load(m, recipe.shape), recipe.shape)
-        # before the long stages: what can't be judged, or doesn't fit, is said at once
+        graphs = {"source": self.source, "loaded": loaded}
         if recipe.fold_input:
             pre = recipe.preprocess()
             form = [pre.layout, pre.color, pre.scale, pre.mean, pre.std]
             loaded = self.model("rawinput", loaded, lambda m: fold_input(m, pre), form)
+            graphs["rawinput"] = loaded
+        # before the long stages: what can't be judged, or doesn't fit, is said at once
         self.exact(loaded).close()
         data = open_data(_judging(recipe, self.precision), loaded)
         limits = limits_for(self.target, self.precision, recipe, loaded, data.evaluation)
@@ -121,7 +122,7 @@ class _Line:
         simplified = self.model("simplify", loaded, simplify)
         order = self.target.fusions
         fused = self.model("fuse", simplified, lambda m: fuse(m, order), order)
-        graphs = {"source": self.source, "loaded": loaded, "simplified": simplified, "fused": fused}
+        graphs |= {"simplified": simplified, "fused": fused}
         ranges, final = None, fused
         if self.precision == "int8":
             ranges = self.ranges(fused, data)
@@ -147,9 +148,7 @@ class _Line:
 
     def exact(self, loaded: Model) -> Engine:
         """The untouched model in float32, fed like the engine."""
-        exact = reference.build_exact(self.source)
-        recipe = self.job.recipe
-        return FromRawImages(exact, loaded, recipe.preprocess()) if recipe.fold_input else exact
+        return exact_engine(self.source, loaded, self.job.recipe.preprocess())
 
     def stage(
         self, name: str, key: dict[str, Any], make: Callable[[Path], None], total: int | None = None

@@ -95,14 +95,6 @@ def _counts_too_little(tensor: gs.Tensor) -> bool:
     return any(not isinstance(size, int) for size in tensor.shape[1:])
 
 
-def node_bytes(node: gs.Node) -> int:
-    """Bytes one node reads and writes, every value in its own type."""
-    if node.op in _FREE:
-        return 0
-    moved = [(t, t.dtype) for t in (*node.inputs, *node.outputs) if not t.is_empty()]
-    return sum(_elements(node, t) * itemsize(dtype) for t, dtype in moved)
-
-
 def itemsize(found: object) -> int:
     """Bytes per element of a tensor's `dtype`; 0 where it isn't known."""
     dtype = _as_dtype(found)

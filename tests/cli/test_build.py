@@ -489,3 +489,19 @@ def test_an_engine_that_takes_raw_images(deploy: Deploy, here: Path) -> None:
     floats = deploy("build", "digits.onnx", "--int8", *words, "--fold-input", "--fresh")
     assert (floats.code, len(floats.errors)) == (2, 1)
     assert "--fold-input: 0 of the inputs" in floats.errors[0], "three channels were expected"
+
+
+def test_the_report_keeps_every_stage_of_a_raw_image_build(deploy: Deploy, here: Path) -> None:
+    pixels = np.random.default_rng(0).integers(0, 17, (6, 8, 8, 1), dtype=np.uint8)
+    np.savez("raw.npz", image=pixels)
+    words = ("--fold-input", "--color", "GRAY", "--scale", str(1 / 16), "-o", "out")
+    assert deploy("build", "digits.onnx", "--fp32", "--eval-data", "raw.npz", *words).code == 0
+    report = json.loads(Path("out/report.json").read_text())
+    assert [row["stage"] for row in report["graph"]] == [
+        "loaded",
+        "rawinput",
+        "simplified",
+        "fused",
+    ]
+    assert report["model"]["inputs"] == ["image uint8[N,8,8,1]"]
+    assert "fold_input" in {row["rule"] for row in report["decisions"]}

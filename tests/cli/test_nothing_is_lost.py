@@ -188,6 +188,7 @@ def test_a_rounding_that_counts_as_met_says_so(deploy: Deploy, here: Path) -> No
     assert deploy(*words).code == 0
     gates = json.loads(Path("out/report.json").read_text())["parity"]["gates"]
     missed = [gate for gate in gates if gate["observed"] < gate["limit"]]
+    assert missed, "else nothing is shown here"
     assert all("counts as rounding" in gate["note"] for gate in missed)
     # a threshold of the user's own is meant as it stands
     assert deploy(*words, "--min-sqnr-db", "199").code == 3

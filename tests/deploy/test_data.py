@@ -12,7 +12,7 @@ from tiny_models import model, node
 
 from calibrators.samples import DatasetSpec
 from deploy.artifacts.model import Model
-from deploy.data import inputs_of, open_data, open_dataset, open_evaluation, open_samples
+from deploy.data import inputs_of, open_data, open_dataset, open_samples
 from deploy.errors import CalibrationError, DeployError, RecipeError
 from deploy.recipe import Recipe
 
@@ -160,7 +160,7 @@ class TestSampleSet:
     def test_for_the_stage_commands(self, tmp_path: Path) -> None:
         uri = npz(tmp_path, 4, ["calib", "test", "test", "calib"])
         assert open_samples(uri, Recipe(), network()).indices == (0, 3)
-        assert open_evaluation(uri, Recipe(), network()).indices == (1, 2)
+        assert open_data(Recipe(eval_data=uri), network()).evaluation.indices == (1, 2)
 
     def test_a_bad_sample_is_named(self, tmp_path: Path) -> None:
         x = np.ones((3, 2), "f4")
@@ -194,9 +194,8 @@ class TestRefused:
         recipe = Recipe(data=npz(tmp_path, 3), data_key={"label": "x"})
         reason = "--data-key 'label' (did you mean 'labels'?): not an input of the model; there ar"
         refuses(RecipeError, reason, recipe, network())
-        for call in (open_samples, open_evaluation):
-            with pytest.raises(RecipeError, match="--data-key 'label'"):
-                call(str(recipe.data), recipe, network())
+        with pytest.raises(RecipeError, match="--data-key 'label'"):
+            open_samples(str(recipe.data), recipe, network())
 
     def test_a_data_key_is_checked_without_data_too(self) -> None:
         refuses(RecipeError, "--data-key 'z'", Recipe(data_key={"z": "x"}), network())

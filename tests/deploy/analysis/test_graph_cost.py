@@ -7,11 +7,8 @@ import pytest
 from onnx import TensorProto
 from tiny_models import conv, model, node, normal, quantized, residual
 
-from deploy.analysis.flops import node_flops
 from deploy.analysis.graph_cost import graph_cost
-from deploy.analysis.layer_cost import node_bytes
 from deploy.artifacts.model import Model
-from deploy.surgery.graph import to_graph
 
 
 def zeros(*shape: int) -> np.ndarray:
@@ -54,8 +51,9 @@ class TestWorkedExamples:
 
 
 def only(network: Model) -> tuple[int, int]:
-    (found,) = to_graph(network).nodes
-    return node_flops(found), node_bytes(found)
+    cost = graph_cost(network)
+    assert cost.nodes == 1
+    return cost.flops, cost.bytes
 
 
 @pytest.mark.parametrize(
