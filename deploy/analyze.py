@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy.analysis.device import Device
 from deploy.analysis.layer_cost import layer_costs
+from deploy.analysis.observed_sizes import with_observed_sizes
 from deploy.analysis.probe import Measured, probe
 from deploy.analysis.roofline import analysis
 from deploy.artifacts.model import Decision
@@ -48,8 +49,8 @@ def analyze(
     fused = fuse(simplify(loaded), target.fusions)
     return {
         "model": loaded.name,
-        **analysis(layer_costs(fused), devices, precision),
-        "original": analysis(layer_costs(loaded), devices, precision),
+        **analysis(layer_costs(with_observed_sizes(fused)), devices, precision),
+        "original": analysis(layer_costs(with_observed_sizes(loaded)), devices, precision),
         "fusions": {"target": target.name, "rules": _fired(fused.decisions)},
         "probe": [asdict(row) for row in measured],
     }

@@ -11,17 +11,15 @@ import google.protobuf.message
 import onnx
 import onnx.checker
 import onnx.shape_inference
-import onnx.version_converter
 
-from deploy.artifacts.model import Decision, Model, copy_proto, graphs
+from deploy.artifacts.model import Decision, Model, copy_proto, graphs, tensor_spec
+from deploy.convert_opset import LOWEST_OPSET, convert_opset
 from deploy.errors import ModelError, nearest, one_line
 from deploy.external_data import embed_external_data
 from deploy.plugin import expand_plugins
 from deploy.shapes import apply_shapes
 from deploy.weights import check_weights
 
-# per-channel QuantizeLinear/DequantizeLinear begin with 13
-LOWEST_OPSET = 13
 _IR_WITHOUT_WEIGHT_INPUTS = 4
 _IR_EVERYWHERE = 10
 _KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
@@ -59,7 +57,9 @@ def load(source: Model, shapes: Mapping[str, tuple[int | None, ...]] | None = No
     """The model checked, sorted, at opset 13 or above, with all shapes inferred.
 
     ModelError names the first thing that can't be taken. Symbolic dimensions other than the batch
-    need an entry in `shapes`, where None keeps a dimension dynamic.
+    need an entry in `shapes`, where None keeps a dimension dynamic. Sequences and optional values
+    may go in and out here, and through simplify and fuse; no engine takes them, so whatever runs
+    the model refuses them by name.
     """
     proto = copy_proto(source.proto)
     decisions: list[Decision] = []
@@ -76,11 +76,12 @@ def load(source: Model, shapes: Mapping[str, tuple[int | None, ...]] | None = No
     _check(proto, source.name)
     proto = _convert(proto, source.name, decisions)
     apply_shapes(proto, shapes or {}, source.name)
+    _spell_out_axes(proto)
     proto = _infer(proto, source.name)
-    model = source.derive(proto, decisions)
-    # reading the specs reports inputs and outputs that aren't tensors
-    _ = model.inputs, model.outputs
-    return model
+    for value in (*proto.graph.input, *proto.graph.output):
+        if value.type.HasField("tensor_type"):
+            tensor_spec(value, any_rank=True)  # names what has no known element type
+    return source.derive(proto, decisions)
 
 
 def _looks_like(content: bytes) -> str:
@@ -222,36 +223,19 @@ def _convert(proto: onnx.ModelProto, name: str, decisions: list[Decision]) -> on
     version = _default_opset(proto)
     if version >= LOWEST_OPSET:
         return proto
-    try:
-        converted = onnx.version_converter.convert_version(proto, LOWEST_OPSET)
-    except (
-        RuntimeError,
-        ValueError,
-        onnx.version_converter.ConvertError,
-        onnx.shape_inference.InferenceError,
-    ) as error:
-        raise ModelError(
-            f"{name}: opset {version} can't be converted to {LOWEST_OPSET}, the lowest that "
-            f"quantizes per channel: {one_line(error, 160)}. Export it with opset 13 or above"
-        ) from None
-    if not _same_interface(proto, converted):
-        raise ModelError(
-            f"{name}: opset {version} can't be converted to {LOWEST_OPSET}: the converter changes "
-            "the inputs. Export it with opset 13 or above"
-        )
+    converted = convert_opset(proto, version, name)
     reason = f"opset {version} -> {LOWEST_OPSET}, the lowest that quantizes per channel"
     decisions.append(_note("convert_opset", name, reason))
     return converted
 
 
-def _same_interface(proto: onnx.ModelProto, converted: onnx.ModelProto) -> bool:
-    """The same inputs, of the same rank and type: the converter has been seen to drop the batch."""
-
-    def described(model: onnx.ModelProto) -> list[tuple[str, int, int]]:
-        tensors = ((v.name, v.type.tensor_type) for v in model.graph.input)
-        return [(name, tensor.elem_type, len(tensor.shape.dim)) for name, tensor in tensors]
-
-    return described(proto) == described(converted)
+def _spell_out_axes(proto: onnx.ModelProto) -> None:
+    """Write down the axes of MeanVarianceNormalization where they are left to the default, which
+    ONNX's own shape inference forgets in the operator's function body."""
+    for graph in graphs(proto.graph):
+        for node in graph.node:
+            if node.op_type == "MeanVarianceNormalization" and not node.attribute:
+                node.attribute.append(onnx.helper.make_attribute("axes", [0, 2, 3]))
 
 
 def _infer(proto: onnx.ModelProto, name: str) -> onnx.ModelProto:

@@ -19,7 +19,9 @@ def apply_shapes(proto: onnx.ModelProto, shapes: Shapes, name: str) -> None:
     (None there keeps it dynamic on purpose), else ModelError.
     """
     weights = {i.name for i in proto.graph.initializer}
-    inputs = {v.name: v for v in proto.graph.input if v.name not in weights}
+    inputs = {
+        v.name: v for v in proto.graph.input if v.name not in weights and not _is_no_tensor(v)
+    }
     for given in shapes:
         if given not in inputs:
             raise RecipeError(
@@ -44,6 +46,11 @@ def apply_shapes(proto: onnx.ModelProto, shapes: Shapes, name: str) -> None:
         for out in proto.graph.output:
             if out.name in produced and out.type.HasField("tensor_type"):
                 _forget_sizes(out)
+
+
+def _is_no_tensor(value: onnx.ValueInfoProto) -> bool:
+    """Whether a value is a sequence, an optional one or a map, which has no shape to fix."""
+    return value.type.WhichOneof("value") not in (None, "tensor_type")
 
 
 def _fix(value: onnx.ValueInfoProto, spec: TensorSpec, wanted: tuple[int | None, ...]) -> bool:

@@ -10,7 +10,7 @@ import onnx
 
 from deploy.artifacts.model import Decision, Model, copy_proto
 from deploy.backends import reference
-from deploy.errors import BuildError, one_line
+from deploy.errors import BuildError, ModelError, one_line
 from deploy.metrics import IDENTICAL_DB, sqnr_db
 from deploy.noise import seeded_feeds
 from deploy.surgery.graph import verified
@@ -57,12 +57,13 @@ def _slim(model: Model) -> onnx.ModelProto:
 
 def _difference(model: Model, slim: Model) -> str | None:
     """Why the simplified model isn't the same function; None when it is."""
-    feeds = seeded_feeds(model.inputs)
     try:
+        feeds = seeded_feeds(model.inputs)
         with reference.build(model) as old, reference.build(slim) as new:
             expected, got = old.run(feeds), new.run(feeds)
-    except BuildError as error:
-        # a random input may be illegal (an index out of range): then nothing was shown either way
+    except (BuildError, ModelError) as error:
+        # a random input may be illegal (an index out of range), and a sequence can't be fed: then
+        # nothing was shown either way
         return f"the simplified model couldn't be compared: {error}"
     for name, value in expected.items():
         quality = _quality_db(value, got[name])
@@ -84,7 +85,10 @@ def _quality_db(expected: np.ndarray, got: np.ndarray) -> float:
 
 
 def _names(model: Model) -> Mapping[str, list[str]]:
-    return {"in": [s.name for s in model.inputs], "out": [s.name for s in model.outputs]}
+    graph = model.proto.graph
+    given = {weight.name for weight in graph.initializer}
+    inputs = [value.name for value in graph.input if value.name not in given]
+    return {"in": inputs, "out": [value.name for value in graph.output]}
 
 
 def _unchanged(model: Model, reason: str) -> Model:

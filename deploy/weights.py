@@ -19,6 +19,9 @@ _MULTIPLIED = {
     "MatMul": (0, 1),
     "BatchNormalization": (1, 2, 3, 4),
 }
+# attributes in which NaN is a sign, not a number: in a tree ensemble it ends a set of members, and
+# stands for the threshold of a node that asks for membership
+_SIGNS = ("membership_values", "nodes_splits")
 _FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
 
 
@@ -57,7 +60,7 @@ def _weights(proto: onnx.ModelProto) -> Iterator[tuple[str, onnx.TensorProto]]:
             yield tensor.name, tensor
         for node in graph.node:
             for attribute in node.attribute:
-                if attribute.type == onnx.AttributeProto.TENSOR:
+                if attribute.type == onnx.AttributeProto.TENSOR and attribute.name not in _SIGNS:
                     yield next(iter(node.output), attribute.name), attribute.t
 
 

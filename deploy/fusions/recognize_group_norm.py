@@ -1,56 +1,87 @@
-"""A group normalization written as an instance normalization becomes one GroupNormalization.
+"""A group normalization written with Reshapes becomes one GroupNormalization.
 
     Reshape([N, G, -1]) -> InstanceNormalization -> Reshape(back) [-> Mul -> Add]
+    Reshape([N, G, …]) -> ReduceMean -> Sub -> … -> Div -> Reshape(back) [-> Mul -> Add]
     =>  GroupNormalization(num_groups=G)
 
-ONNX had no better spelling before opset 18, so exporters write this one. It pays because the map
-isn't read and written again for the scale and the bias, and because an engine picks a kernel that
-keeps its own layout where the two Reshapes would force the plain one. Needs opset 21.
+ONNX had no better spelling before opset 18, so exporters write these, the second in every form that
+recognize_layer_norm knows. It pays because the map isn't read and written again for the scale and
+the bias, and because an engine picks a kernel that keeps its own layout where the two Reshapes
+would force the plain one. Needs opset 21.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from deploy.surgery.graph import constant, producer
+from deploy.surgery.graph import constant, producer, rank
+from deploy.surgery.means import same_shape
+from deploy.surgery.normalization import normalized
 from deploy.surgery.region import between, bytes_saved, sole_reader, sole_use, type_name
 from deploy.surgery.rewrite import New, Replace, Skip
 
 _DTYPES = (np.float32, np.float16)
+_ENDS = ("InstanceNormalization", "Div", "Mul")
+
+
+@dataclass(frozen=True)
+class _Core:
+    """What normalizes `grouped`, a map as [N, G, …], over all but the first two axes."""
+
+    grouped: gs.Tensor
+    epsilon: float
+    scale: np.ndarray | None
+    bias: np.ndarray | None
 
 
 def recognize_group_norm(node: gs.Node) -> Replace | Skip | None:
-    """Replace this InstanceNormalization with the Reshapes, scale and bias around it."""
-    if node.op != "InstanceNormalization":
-        return None
-    before, back = producer(node.inputs[0]), sole_reader(node.outputs[0])
-    if before is None or back is None or (before.op, back.op) != ("Reshape", "Reshape"):
+    """Replace the normalization that this node is or ends, with the Reshapes, scale and bias."""
+    back = sole_reader(node.outputs[0]) if node.op in _ENDS else None
+    core = _core(node) if back is not None and back.op == "Reshape" else None
+    before = None if core is None else producer(core.grouped)
+    if back is None or core is None or before is None or before.op != "Reshape":
         return None
     x = before.inputs[0]
     if x.dtype not in _DTYPES:
         return Skip(
             f"GroupNormalization takes its statistics in float32, and this is {type_name(x)}"
         )
-    groups = _groups(x.shape, node.inputs[0].shape)
+    groups = _groups(x.shape, core.grouped.shape)
     if groups is None:
-        return Skip(f"{x.shape} as {node.inputs[0].shape} isn't known to be groups of channels")
-    if not _same_shape(x.shape, back.outputs[0].shape):
+        return Skip(f"{x.shape} as {core.grouped.shape} isn't known to be groups of channels")
+    if not same_shape(x.shape, back.outputs[0].shape):
         return Skip(f"{back.outputs[0].shape} isn't known to be the shape before, {x.shape}")
-    scale, bias = constant(node.inputs[1]), constant(node.inputs[2])
-    if scale is None or bias is None:
-        return Skip("the scale of InstanceNormalization is computed at run time")
+    if core.scale is None or core.bias is None:
+        return Skip(f"the scale of {node.op} is computed at run time, or isn't one per group")
     channels = int(x.shape[1])
     repeats = channels // groups
-    scale, bias = scale.repeat(repeats), bias.repeat(repeats)
+    scale, bias = core.scale.repeat(repeats), core.bias.repeat(repeats)
     end, scale, bias = _affine_behind(back, scale, bias, len(x.shape))
-    attrs = {"num_groups": groups, "epsilon": float(node.attrs.get("epsilon", 1e-5))}
+    attrs = {"num_groups": groups, "epsilon": core.epsilon}
     removed = sole_use(end, between(end, x))
     new = New("GroupNormalization", (x, scale, bias), (end.outputs[0],), attrs)
     reason = f"{len(removed)} nodes normalize {channels} channels in {groups} groups"
     return Replace(removed, (new,), reason, bytes_saved(removed, x))
+
+
+def _core(node: gs.Node) -> _Core | None:
+    if node.op == "InstanceNormalization":
+        epsilon = float(node.attrs.get("epsilon", 1e-5))
+        return _Core(node.inputs[0], epsilon, *(constant(tensor) for tensor in node.inputs[1:3]))
+    found = normalized(node)
+    dims = None if found is None else rank(found.x)
+    # over the last axes alone it is a layer normalization between two Reshapes
+    if found is None or dims is None or dims < 3 or found.axes != tuple(range(2, dims)):
+        return None
+    groups = found.x.shape[1]
+    if not isinstance(groups, int) or found.scale is not None:
+        return _Core(found.x, found.epsilon, None, None)
+    ones, zeros = np.ones(groups, found.x.dtype), np.zeros(groups, found.x.dtype)
+    return _Core(found.x, found.epsilon, ones, zeros)
 
 
 def _groups(shape: Sequence[object] | None, grouped: Sequence[object] | None) -> int | None:
@@ -67,20 +98,6 @@ def _groups(shape: Sequence[object] | None, grouped: Sequence[object] | None) ->
     if not all(isinstance(d, int) for d in (*inner, *grouped_inner)):
         return None
     return groups if np.prod(np.array(inner)) == np.prod(np.array(grouped_inner)) else None
-
-
-def _same_shape(one: Sequence[object], two: Sequence[object] | None) -> bool:
-    """Whether two shapes with the same number of elements are equal."""
-    if two is None or len(one) != len(two):
-        return False
-    unequal = [(a, b) for a, b in zip(one, two, strict=True) if a != b]
-    # a single unknown size follows from the element count
-    fixed = [a for a in one if isinstance(a, int)]
-    return not unequal or (
-        len(unequal) == 1
-        and len(fixed) == len(one) - 1
-        and not any(isinstance(d, int) for d in unequal[0])
-    )
 
 
 def _affine_behind(

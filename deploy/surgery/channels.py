@@ -12,7 +12,7 @@ from deploy.surgery.graph import constant, producer
 _UNARY = (
     *("Relu", "LeakyRelu", "Elu", "Selu", "Celu", "ThresholdedRelu", "Sigmoid", "HardSigmoid"),
     *("HardSwish", "Tanh", "Softplus", "Softsign", "Erf", "Exp", "Log", "Sqrt", "Abs", "Neg"),
-    *("Reciprocal", "Floor", "Ceil", "Mish", "Gelu", "Cast", "MaxPool", "AveragePool"),
+    *("Reciprocal", "Floor", "Ceil", "Mish", "Gelu", "Swish", "Cast", "MaxPool", "AveragePool"),
     *("GlobalAveragePool", "GlobalMaxPool", "LpPool"),
 )
 # ops whose further inputs are constants, scalar or one value per channel
@@ -110,7 +110,7 @@ def works_per_channel(node: gs.Node) -> bool:
     if node.op == "Flatten":
         return _is_flat(node)
     if node.op in ("ReduceMean", "ReduceMax"):
-        return _reduces_space(node)
+        return only_pixels_reduced(node)
     if node.op in (*_WITH_CONSTANTS, *_ARITHMETIC, *_PER_TENSOR):
         return not node.attrs.get("training_mode", 0) and all(
             _selectable(value, node, count) for value in node.inputs[1:]
@@ -172,7 +172,8 @@ def _is_flat(node: gs.Node) -> bool:
     return int(node.attrs.get("axis", 1)) == 1 and all(size == 1 for size in space)
 
 
-def _reduces_space(node: gs.Node) -> bool:
+def only_pixels_reduced(node: gs.Node) -> bool:
+    """Whether a reduction runs over spatial axes alone."""
     rank = len(node.inputs[0].shape)
     axes = node.attrs.get("axes")
     if axes is None and len(node.inputs) == 2:

@@ -11,8 +11,11 @@ import onnx.shape_inference
 import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.logger import G_LOGGER
 
-from deploy.artifacts.model import Decision, Model
+from deploy.artifacts.model import Decision, Model, graphs
 from deploy.errors import ModelError, one_line
+
+# kinds of value that graphsurgeon can hold and write; others (optional, map) it can only hold
+_WRITTEN = ("tensor_type", "sequence_type", "sparse_tensor_type")
 
 # operators whose output shape ONNX doesn't infer
 _NOT_INFERRED = ("GroupNormalization",)
@@ -32,6 +35,7 @@ def to_graph(model: Model) -> gs.Graph:
     graph.cleanup(remove_unused_graph_inputs=False)
     for tensor in graph.outputs:
         tensor.is_model_output = True  # graphsurgeon's tensors don't know it
+    _forget_unwritten_types(graph)
     return graph
 
 
@@ -45,8 +49,37 @@ def to_model(graph: gs.Graph, origin: Model, decisions: Iterable[Decision]) -> M
     for index, value in reversed(list(enumerate(proto.graph.value_info))):
         if value.name not in kept:
             del proto.graph.value_info[index]
+    _keep_other_types(proto, origin.proto)
     proto = verified(proto, origin.name)
     return origin.derive(proto, decisions)
+
+
+def _forget_unwritten_types(graph: gs.Graph) -> None:
+    """Leave the types that graphsurgeon can't write to inference, and those of ports to the
+    original."""
+    for tensor in graph.tensors().values():
+        if isinstance(tensor, gs.Variable) and tensor.type not in _WRITTEN:
+            tensor.dtype = None
+    for node in graph.nodes:
+        for body in node.subgraphs():
+            _forget_unwritten_types(body)
+
+
+def _keep_other_types(proto: onnx.ModelProto, origin: onnx.ModelProto) -> None:
+    """Give back what graphsurgeon loses: the types of inputs and outputs that aren't tensors,
+    element shapes included, and the type that an Optional without a value has."""
+    ports = {v.name: v.type for v in (*origin.graph.input, *origin.graph.output)}
+    for value in (*proto.graph.input, *proto.graph.output):
+        kept = ports.get(value.name)
+        if kept is not None and not kept.HasField("tensor_type"):
+            value.type.CopyFrom(kept)
+    empty = {
+        n.output[0]: n for g in graphs(origin.graph) for n in g.node if n.op_type == "Optional"
+    }
+    for graph in graphs(proto.graph) if empty else ():
+        for node in graph.node:
+            if node.op_type == "Optional" and not node.attribute and node.output[0] in empty:
+                node.attribute.extend(empty[node.output[0]].attribute)
 
 
 def infer(proto: onnx.ModelProto) -> onnx.ModelProto:

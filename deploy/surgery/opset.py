@@ -20,9 +20,14 @@ from deploy.surgery.graph import label, rank
 
 # Every engine here (ONNX Runtime 1.18, OpenVINO 2024.2, TensorRT 10) reads opset 21; 22 and later
 # (RMSNormalization 23, Swish 24) many of them refuse, and then the whole model is lost.
-HIGHEST_OPSET = 21
+HIGHEST_OPSET = 24
 
 _ONNX = ("", "ai.onnx")
+
+# the same since 22, but ONNX Runtime 1.31 has no kernel of that version
+_NOT_RUN_FROM_22 = ("GlobalLpPool", "MaxRoiPool", "RoiAlign")
+# ONNX Runtime 1.31 runs Swish by the function body of 24, which it finds in no later opset
+_RUNS_UP_TO = {"Swish": 24}
 
 # operator -> the opset from which on, up to HIGHEST_OPSET, nothing changed its meaning:
 # broadcasting is NumPy's since 7, types were added later, new attributes default to the old meaning
@@ -43,7 +48,20 @@ _SAME_SINCE = {
     **dict.fromkeys(("Slice", "Mod", "IsInf", "NonMaxSuppression", "QLinearMatMul"), 10),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), 10),
     **dict.fromkeys(("Clip", "Pad", "CumSum", "GatherElements", "GatherND", "ScatterND"), 11),
-    **dict.fromkeys(("ScatterElements", "If", "Loop", "Scan"), 11),
+    **dict.fromkeys(("ScatterElements", "If", "Loop", "Scan", "TopK"), 11),
+    # 22 to 24 only added types to these
+    **dict.fromkeys(("Acos", "Asin", "Atan", "Cos", "Sin", "Tan"), 7),
+    **dict.fromkeys(("Acosh", "Asinh", "Atanh", "Cosh", "Sinh"), 9),
+    **dict.fromkeys(("Elu", "Selu", "InstanceNormalization"), 6),
+    **dict.fromkeys(("Softplus", "Softsign", "LpNormalization", "GlobalAveragePool"), 1),
+    **dict.fromkeys(("GlobalMaxPool",), 1),
+    **dict.fromkeys(("ThresholdedRelu",), 10),
+    **dict.fromkeys(("Round", "Det"), 11),
+    **dict.fromkeys(("HardSwish",), 14),
+    **dict.fromkeys(("Mish", "LpPool"), 18),
+    **dict.fromkeys(("DeformConv",), 19),
+    **dict.fromkeys(("GridSample",), 20),
+    **dict.fromkeys(("EyeLike",), 9),
     "Reshape": 5,
     "Dropout": 12,
     "CastLike": 15,
@@ -75,6 +93,8 @@ def raise_for(
     found to be, by opset, kept from call to call so that a large graph isn't searched every time.
     """
     old = int(graph.opset)
+    if old > _RUNS_UP_TO.get(because, old):
+        return f"ONNX Runtime runs {because} up to opset {_RUNS_UP_TO[because]}, and this is {old}"
     if wanted <= old:
         return None
     if wanted > HIGHEST_OPSET:
@@ -122,6 +142,8 @@ def _obstacle(node: gs.Node, old: int, new: int) -> str | None:
         return None
     if node.op == "Resize" and _resizes_alike(node, version, new):
         return None
+    if node.op in _NOT_RUN_FROM_22 and version == _version(node.op, 21):
+        return f"ONNX Runtime doesn't run {label(node)!r} from opset 22 on"
     changed_at = next(v for v in range(old + 1, new + 1) if _version(node.op, v) != version)
     return f"{label(node)!r} would change its meaning at opset {changed_at}"
 

@@ -125,7 +125,8 @@ def _gate(scale: gs.Tensor) -> _Gate | None:
 def _activation(tensor: gs.Tensor) -> tuple[str, gs.Tensor, tuple[gs.Node, ...]]:
     """The activation a tensor comes out of, what goes in, and its nodes in order."""
     node = producer(tensor)
-    if node is not None and node.op in _ACTIVATIONS:
+    silu = node is not None and node.op == "Swish" and node.attrs.get("alpha", 1.0) == 1.0
+    if node is not None and (node.op in _ACTIVATIONS or silu):
         return node.op, node.inputs[0], (node,)
     swish = None if node is None or node.op != "Mul" else _swish(node.inputs)
     if node is None or swish is None:

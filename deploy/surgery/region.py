@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 
 from deploy.surgery.graph import elements, is_output, itemsize, producer
 
-_DEEPEST = 12
+_DEEPEST = 20
 
 
 def sole_use(end: gs.Node, inner: Iterable[gs.Node]) -> tuple[gs.Node, ...]:

@@ -560,6 +560,28 @@ def _layer_norm(s: Sketch, x: Value) -> Value:
     return s.like("Div", centred, deviation)
 
 
+def _jax_norm(s: Sketch, x: Value) -> Value:
+    """mean(x^2) - mean(x)^2 cancels: of small values, and with an epsilon that keeps it away from
+    zero, it loses no more than the tolerance."""
+    x = s.like("Tanh", x)
+    if x.sizes[-1] < 2:
+        return x
+    mean = _reduced(s, "ReduceMean", x, [-1], 1)
+    squares = _reduced(s, "ReduceMean", s.like("Mul", x, x), [-1], 1)
+    variance = s.like("Sub", squares, s.like("Mul", mean, mean))
+    shifted = s.like("Add", s.like("Max", variance, s.weight(0.0)), s.weight(0.1))
+    return s.like("Mul", s.like("Sub", x, mean), s.like("Reciprocal", s.like("Sqrt", shifted)))
+
+
+def _rms_norm(s: Sketch, x: Value) -> Value:
+    square = _reduced(s, "ReduceMean", s.like("Pow", x, s.weight(2.0)), [-1], 1)
+    return s.like("Div", x, s.like("Sqrt", s.like("Add", square, s.weight(0.01))))
+
+
+def _scaled_swish(s: Sketch, x: Value) -> Value:
+    return s.like("Mul", x, s.like("Sigmoid", s.like("Mul", x, s.weight(1.702))))
+
+
 _ACTIVATIONS: dict[str, Callable[[Sketch, Value], Value]] = {
     "relu6": lambda s, x: _clip(s, x, 0.0, 6.0),
     "sigmoid": lambda s, x: s.like("Sigmoid", x),
@@ -574,6 +596,9 @@ _ACTIVATIONS: dict[str, Callable[[Sketch, Value], Value]] = {
     "gelu": _gelu,
     "mish": lambda s, x: s.like("Mul", x, s.like("Tanh", s.like("Softplus", x))),
     "layer_norm": _layer_norm,
+    "jax norm": _jax_norm,
+    "rms_norm": _rms_norm,
+    "scaled swish": _scaled_swish,
 }
 
 

@@ -15,9 +15,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
 
-from deploy.artifacts.model import Model
+from deploy.artifacts.model import Model, copy_proto
+from deploy.backends import reference
 from deploy.errors import DeployError, ModelError, RecipeError
+from deploy.fuse import fuse
 from deploy.load import load, read
+from deploy.simplify import simplify
 
 SMALL = model_from(
     """
@@ -209,18 +212,83 @@ def test_a_model_without_standard_operators_needs_no_default_opset() -> None:
     assert run(loaded, {"x": np.float32([[0, 1, 2], [3, 0, 0]])})["y"].sum() == 2
 
 
-def test_a_conversion_that_changes_the_inputs_is_refused() -> None:
-    """A Scan of opset 8 has a batch dimension that the one of opset 9 has not."""
-    text = """
-    <ir_version: 3, opset_import: ["" : 8]>
-    g (float[1,2] initial, float[1,3,2] x) => (float[1,2] y, float[1,3,2] z) {
-        y, z = Scan <num_scan_inputs = 1, body = b (float[2] a, float[2] next)
-            => (float[2] sum, float[2] out) { sum = Add (a, next) out = Identity (sum) }>
-            ("", initial, x)
-    }
-    """
+def test_a_conversion_that_changes_the_inputs_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    def drop_the_batch(proto: onnx.ModelProto, version: int) -> onnx.ModelProto:
+        changed = copy_proto(proto)
+        del changed.graph.input[0].type.tensor_type.shape.dim[0]
+        return changed
+
+    monkeypatch.setattr(onnx.version_converter, "convert_version", drop_the_batch)
     with pytest.raises(ModelError, match="converter changes the inputs"):
-        load(Model(onnx.parser.parse_model(text), "m"))
+        load(relu(opset=11))
+
+
+# ---- the one operator that only opset 8 has: Scan over a batch
+
+
+def batched_scan(batch: str, scan: str, *, lengths: str = "") -> Model:
+    """Two states, two sequences: s' = s + n, t' = max(t, m) - n, and both given out per step."""
+    extra = f", int64[{batch}] {lengths}" if lengths else ""
+    text = f"""
+    <ir_version: 3, opset_import: ["" : 8]>
+    g (float[{batch},2] s, float[{batch},2] t, float[{batch},3,2] x, float[{batch},3,2] z{extra})
+        => (float[{batch},2] u, float[{batch},2] v, float[{batch},3,2] p, float[{batch},3,2] q) {{
+        a = Neg(x)
+        u, v, p, q0 = Scan <num_scan_inputs = 2{scan}, body = b (float[2] c, float[2] d, float[2] n,
+            float[2] m) => (float[2] e, float[2] f, float[2] g, float[2] h) {{
+                e = Add(c, n)  k = Max(d, m)  f = Sub(k, n)  g = Identity(e)  h = Identity(f) }}>
+            ({lengths or '""'}, s, t, a, z)
+        q = Relu(q0)
+    }}
+    """
+    return Model(onnx.parser.parse_model(text), "m")
+
+
+@pytest.mark.parametrize("batch", ["1", "4"])
+@pytest.mark.parametrize("scan", ["", ", directions = [1, 0]"])
+def test_a_scan_over_a_batch_becomes_one_within_another(batch: str, scan: str) -> None:
+    old = batched_scan(batch, scan)
+    loaded = load(old)
+    assert (loaded.opset, ops(loaded)) == (13, ["Neg", "Scan", "Relu"])
+    assert [(e.domain, e.version) for e in loaded.proto.opset_import] == [("", 13)]
+    assert_same_numbers(old, loaded, rtol=0)
+
+
+def test_a_scan_with_sequences_of_unequal_length_is_refused() -> None:
+    message = r"'u' is a Scan of opset 8 with the lengths of its sequences, 'n'.*opset 13 or above"
+    with pytest.raises(ModelError, match=message):
+        load(batched_scan("2", "", lengths="n"))
+
+
+def test_a_scan_whose_body_cannot_be_converted_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = onnx.version_converter.convert_version
+
+    def refuse_the_body(proto: onnx.ModelProto, version: int) -> onnx.ModelProto:
+        if proto.graph.name == "b":
+            raise RuntimeError("no adapter")
+        return real(proto, version)
+
+    monkeypatch.setattr(onnx.version_converter, "convert_version", refuse_the_body)
+    with pytest.raises(ModelError, match=r"opset 8 can't be converted to 13.*no adapter"):
+        load(batched_scan("2", ""))
+
+
+@pytest.mark.parametrize("opset", [9, 13, 17])
+def test_the_default_axes_of_mean_variance_normalization_are_written_down(opset: int) -> None:
+    """ONNX's strict inference fails on the operator without them."""
+    text = "g (float[N,3,4,5] x) => (float[N,3,4,5] y) { y = MeanVarianceNormalization(x) }"
+    old = model_from(text, opset=opset)
+    del old.proto.opset_import[1:]
+    loaded = load(old)
+    assert list(loaded.proto.graph.node[0].attribute[0].ints) == [0, 2, 3]
+    assert_same_numbers(old, loaded, rtol=0)
+
+
+def test_axes_that_are_given_stay() -> None:
+    norm = "MeanVarianceNormalization<axes=[0,3]>(x)"
+    text = f"g (float[N,3,4,5] x) => (float[N,3,4,5] y) {{ y = {norm} }}"
+    loaded = load(model_from(text))
+    assert list(loaded.proto.graph.node[0].attribute[0].ints) == [0, 3]
 
 
 def test_a_newer_ir_version_is_refused() -> None:
@@ -317,14 +385,34 @@ def test_shapes_that_do_not_fit_are_named() -> None:
         load(model)
 
 
-@pytest.mark.parametrize("where", ["input", "output"])
-def test_sequences_are_refused(where: str) -> None:
-    if where == "input":
-        text = "g (seq(float[N,3]) x) => (float[A,B] y) { y = ConcatFromSequence<axis=0>(x) }"
-    else:
-        text = "g (float[N,3] x) => (seq(float[A,3]) x2) { x2 = SequenceConstruct(x) }"
+SEQUENCE_IN = "g (seq(float[N,3]) x) => (float[A,3] y) { y = ConcatFromSequence<axis=0>(x) }"
+SEQUENCE_OUT = "g (float[N,3] x) => (seq(float[A,3]) x2) { x2 = SequenceConstruct(x) }"
+
+
+@pytest.mark.parametrize("text", [SEQUENCE_IN, SEQUENCE_OUT])
+def test_sequences_are_loaded_simplified_and_fused_but_no_engine_takes_them(text: str) -> None:
+    model = model_from(text)
+    fused = fuse(simplify(load(model)), ["cancel_transpose", "recognize_hard_swish"])
+    for before, after in (
+        (model.proto.graph.input, fused.proto.graph.input),
+        (model.proto.graph.output, fused.proto.graph.output),
+    ):
+        assert [v.SerializeToString() for v in before] == [v.SerializeToString() for v in after]
     with pytest.raises(ModelError, match=r"'x2?' is a sequence_type; only tensors can be deployed"):
-        load(model_from(text))
+        reference.build(fused)
+
+
+def test_simplify_says_why_a_model_with_sequences_stays() -> None:
+    text = "g (seq(float[N,3]) x) => (float[A,B] y) { a = ConcatFromSequence<axis=0>(x) "
+    text += "t = Transpose(a) u = Transpose(t) y = Relu(u) }"
+    (decision,) = simplify(load(model_from(text))).decisions
+    assert decision.outcome == "skipped"
+    assert "couldn't be compared: 'x' is a sequence_type" in decision.reason
+
+
+def test_a_shape_for_a_sequence_is_refused() -> None:
+    with pytest.raises(RecipeError, match="--shape names input 'x'"):
+        load(model_from(SEQUENCE_IN), {"x": (1, 3)})
 
 
 @pytest.mark.parametrize("element", [0, 99])

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import numpy as np
 import onnx
+import onnx.parser
 import pytest
 from helpers import assert_same_numbers, model_from, weight
 from onnx import TensorProto, numpy_helper
 
 from deploy.artifacts.model import Model
+from deploy.backends import reference
 from deploy.errors import ModelError
 from deploy.fuse import fuse
 from deploy.load import load
@@ -131,4 +133,29 @@ def test_an_unknown_element_type_is_refused() -> None:
     model = gemm(weight(3, 5))
     model.proto.graph.initializer[0].data_type = 99
     with pytest.raises(ModelError, match="weight 'w' has element type 99, which ONNX doesn't know"):
+        load(model)
+
+
+def test_nan_that_ends_a_set_of_members_is_a_sign() -> None:
+    """A tree ensemble that asks whether x is one of {1.2, 3.7}: its two NaN mean no number."""
+    text = """
+    <ir_version: 10, opset_import: ["" : 17, "ai.onnx.ml" : 5]>
+    g (float[N,1] x) => (float[N,1] y) {
+        y = ai.onnx.ml.TreeEnsemble <n_targets = 1, tree_roots = [0], nodes_featureids = [0],
+            nodes_truenodeids = [0], nodes_falsenodeids = [1], nodes_trueleafs = [1],
+            nodes_falseleafs = [1], leaf_targetids = [0, 0],
+            nodes_modes: tensor = uint8[1] {6}, nodes_splits: tensor = float[1] {0.0},
+            membership_values: tensor = float[3] {1.2, 3.7, 0.0},
+            leaf_weights: tensor = float[2] {10.0, 1.0}> (x)
+    }
+    """
+    model = Model(onnx.parser.parse_model(text), "m")
+    tensors = {a.name: a.t for a in model.proto.graph.node[0].attribute}
+    for name, values in (("nodes_splits", [np.nan]), ("membership_values", [1.2, 3.7, np.nan])):
+        tensors[name].CopyFrom(numpy_helper.from_array(np.float32(values), name))
+    with reference.build(load(model)) as engine:
+        got = engine.run({"x": np.float32([[1.2], [3.0], [3.7]])})["y"]
+    assert got.ravel().tolist() == [10, 1, 10]
+    tensors["leaf_weights"].CopyFrom(numpy_helper.from_array(np.float32([np.nan, 1]), "w"))
+    with pytest.raises(ModelError, match="holds 1 NaN"):
         load(model)

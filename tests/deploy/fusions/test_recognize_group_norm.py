@@ -13,7 +13,15 @@ NAME = "recognize_group_norm"
 NORM = "r = Reshape(x, groups) i = InstanceNormalization<epsilon=0.01>(r, s, t) "
 TORCH = NORM + "h = Shape(x) u = Reshape(i, h) m = Mul(u, w) y = Add(m, b)"
 SIZES = TORCH.replace("h = Shape(x) ", "").replace("(i, h)", "(i, back)")
+# torch's decomposition: as groups, mean and variance taken apart
+MEANS = (
+    "r = Reshape(x, groups) n = ReduceMean<axes=[AXES]>(r) c = Sub(r, n) p = Mul(c, c) "
+    "v = ReduceMean<axes=[AXES]>(p) a = Add(v, eps) q = Sqrt(a) d = Div(c, q) "
+)
+BEHIND = "u = Reshape(d, back) m = Mul(u, w) y = Add(m, b)"
 CONSTANTS = {
+    "eps": np.float32(0.01),
+    "zero": np.float32(0),
     "groups": np.array([0, 2, -1]),
     "s": np.ones(2, np.float32),
     "t": np.zeros(2, np.float32),
@@ -67,6 +75,65 @@ def test_torch_fuses() -> None:
 )
 def test_spellings_fuse(body: str, other: dict[str, np.ndarray]) -> None:
     assert_fuses(model(body, **other), NAME, ["GroupNormalization"])
+
+
+@pytest.mark.parametrize(
+    ("body", "groups"),
+    [
+        (MEANS.replace("AXES", "2") + BEHIND, [0, 2, -1]),
+        (MEANS.replace("AXES", "-1") + BEHIND, [-1, 2, 60]),
+        (MEANS.replace("AXES", "2,3,4") + BEHIND, [0, 2, 3, 5, 4]),
+        (MEANS.replace("AXES", "2") + "y = Reshape(d, back)", [0, 2, -1]),
+        (
+            MEANS.replace("AXES", "2").replace(
+                "q = Sqrt(a) d = Div(c, q)", "q = Sqrt(a) i = Reciprocal(q) d = Mul(i, c)"
+            )
+            + BEHIND,
+            [0, 2, -1],
+        ),
+        (
+            "r = Reshape(x, groups) n = ReduceMean<axes=[2,3,4]>(r) h = Mul(r, r) "
+            "k = ReduceMean<axes=[2,3,4]>(h) o = Mul(n, n) e = Sub(k, o) v = Max(e, zero) "
+            "a = Add(v, eps) q = Sqrt(a) i = Reciprocal(q) c = Sub(r, n) d = Mul(c, i) " + BEHIND,
+            [0, 2, 3, 5, 4],
+        ),
+    ],
+    ids=["flat", "-1 first", "five axes", "bare", "reciprocal", "jax"],
+)
+def test_means_over_groups_fuse(body: str, groups: list[int]) -> None:
+    fused = assert_fuses(
+        model(body, groups=np.array(groups)),
+        NAME,
+        ["GroupNormalization"],
+        reason="6 channels in 2 groups",
+    )
+    (epsilon,) = (a.f for a in fused.proto.graph.node[0].attribute if a.name == "epsilon")
+    assert (fused.opset, epsilon) == (21, np.float32(0.01))
+
+
+def test_means_go_before_layer_norm_takes_them() -> None:
+    body = MEANS.replace("AXES", "2") + BEHIND
+    fused = fuse(model(body), [NAME, "recognize_layer_norm"])
+    assert ops(fused) == ["GroupNormalization"]
+
+
+def test_means_over_the_last_axis_alone_are_layer_norm() -> None:
+    body = MEANS.replace("AXES", "4") + BEHIND
+    assert fuse(model(body, groups=np.array([0, 2, 3, 5, 4])), [NAME]).decisions == ()
+
+
+def test_skips_means_of_what_is_no_group() -> None:
+    body = MEANS.replace("AXES", "2") + BEHIND
+    cut = model(body, groups=np.array([0, 4, -1]))
+    assert_skips(cut, NAME, "isn't known to be groups of channels")
+
+
+def test_skips_a_scale_inside_the_groups() -> None:
+    body = MEANS.replace("AXES", "2").replace(
+        "d = Div(c, q)", "i = Reciprocal(q) j = Mul(i, s) d = Mul(c, j)"
+    )
+    inside = model(body + BEHIND, s=np.full((2, 1), 2, np.float32))
+    assert_skips(inside, NAME, "isn't one per group")
 
 
 def test_float16_fuses() -> None:

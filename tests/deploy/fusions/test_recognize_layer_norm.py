@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import MODELS, assert_fuses, assert_skips, model_from, ops, weight
+from helpers import MODELS, assert_fuses, assert_skips, model_from, ops, run, weight
 from onnx import numpy_helper
 
 from deploy.artifacts.model import Model
@@ -28,7 +28,12 @@ CONSTANTS = {
     "w67": weight(6, 7, seed=1),
     "rows": weight(6, 1, seed=1),
     "k": weight(1, seed=3),
+    "zero": np.float32(0),
+    "seven": np.float32(7),
+    "seventh": np.float32(1 / 7),
+    "eight": np.float32(8),
 }
+INTEGERS = {"last": np.array([-1]), "row": np.array([-1, 6, 1])}
 MEAN = "m = ReduceMean<axes=[-1]>(x) c = Sub(x, m) "
 VARIANCE = "p = Pow(c, two) v = ReduceMean<axes=[-1]>(p) a = Add(v, eps) "
 UNIT = f"{MEAN}{VARIANCE}s = Sqrt(a) "
@@ -54,12 +59,30 @@ SPELLINGS = {
 }
 
 
+# mean(x^2) - mean(x)^2, with the axes kept, put back in two ways, and the mean as a sum
+SQUARES = f"{MEAN}q = Mul(x, x) n = ReduceMean<axes=[-1]>(q) o = Mul(m, m) "
+END = "a = Add(f, eps) s = Sqrt(a) r = Reciprocal(s) g = Mul(r, w) d = Mul(c, g) y = Add(d, b)"
+REDUCED = (
+    "q = Mul(x, x) t = ReduceSum<keepdims=0>(x, last) u = ReduceSum<keepdims=0>(q, last) "
+    "m = Div(t, seven) n = Mul(u, seventh) o = Mul(m, m) v = Sub(n, o) h = Max(zero, v) "
+    "mm = Unsqueeze(m, last) c = Sub(x, mm) f = Unsqueeze(h, last) "
+)
+JAX = {
+    "kept": f"{SQUARES}v = Sub(n, o) f = Max(v, zero) {END}",
+    "floor as Relu": f"{SQUARES}v = Sub(n, o) f = Relu(v) {END}",
+    "no floor": f"{SQUARES}f = Sub(n, o) {END}",
+    "power": f"{SQUARES.replace('Mul(x, x)', 'Pow(x, two)')}f = Sub(n, o) {END}",
+    "put back": f"{REDUCED}{END}",
+    "put back by Reshape": f"{REDUCED.replace('Unsqueeze(h, last)', 'Reshape(h, row)')}{END}",
+}
+
+
 def model(body: str, *, dtype: str = "float", opset: int = 17, outputs: str = "y") -> Model:
     kind = {"float": "float32", "float16": "float16", "double": "float64"}[dtype]
     ends = ", ".join(f"{dtype}[N,6,7] {name}" for name in outputs.split())
     used = {
-        n: v if n == "itwo" else v.astype(kind)
-        for n, v in CONSTANTS.items()
+        n: v.astype(kind) if v.dtype.kind == "f" else v
+        for n, v in {**CONSTANTS, **INTEGERS}.items()
         if f" {n}," in body or f" {n})" in body or f"({n}," in body
     }
     return model_from(f"g ({dtype}[N,6,7] x) => ({ends}) {{ {body} }}", used, opset=opset)
@@ -75,6 +98,71 @@ def test_every_spelling_fuses(body: str) -> None:
     attrs = {a.name: a for a in fused.proto.graph.node[0].attribute}
     assert attrs["epsilon"].f == np.float32(1e-2)
     assert attrs["axis"].i == (-2 if "axes=[1" in body or "axes=[-2" in body else -1)
+
+
+@pytest.mark.parametrize("body", JAX.values(), ids=JAX)
+def test_every_spelling_of_jax_fuses(body: str) -> None:
+    """feeds_for centres x a quarter deviation away from zero: 1e-5 holds up to five."""
+    fused = assert_fuses(model(body), NAME, ["LayerNormalization"], reason=r"over \[7\]")
+    assert {a.name: a.f for a in fused.proto.graph.node[0].attribute}["epsilon"] == np.float32(1e-2)
+
+
+@pytest.mark.parametrize("ratio", [0, 3, 10, 100, 1000])
+def test_the_operator_is_never_further_from_the_truth_than_jax(ratio: int) -> None:
+    before = model(JAX["kept"].replace("d = Mul(c, g) y = Add(d, b)", "y = Mul(c, g)"))
+    x = weight(40, 6, 7, seed=ratio) + np.float32(ratio)
+    exact = x.astype(np.float64)
+    deviation = np.sqrt(exact.var(-1, keepdims=True) + np.float32(1e-2))
+    exact = (exact - exact.mean(-1, keepdims=True)) / deviation * CONSTANTS["w"]
+    original, fused = (
+        np.abs(run(m, {"x": x})["y"] - exact).max() / np.abs(exact).max()
+        for m in (before, fuse(before, [NAME]))
+    )
+    assert fused <= max(original, 2**-22)
+    assert fused <= 2e-7 * max(ratio, 1)
+    assert (original > 1e-4) == (ratio >= 100)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        ("v = Sub(n, o)", "v = Sub(o, n)"),
+        ("v = Sub(n, o)", "v = Add(n, o)"),
+        ("Mul(m, m)", "Mul(m, c)"),
+        ("ReduceMean<axes=[-1]>(q)", "ReduceMean<axes=[1]>(q)"),
+        ("Mul(x, x)", "Mul(x, m)"),
+        ("Max(v, zero)", "Max(v, two)"),
+        ("Max(v, zero)", "Min(v, zero)"),
+    ],
+)
+def test_other_differences_are_none(change: tuple[str, str]) -> None:
+    body = JAX["kept"].replace(*change)
+    assert body != JAX["kept"]
+    assert fuse(model(body), [NAME]).decisions == ()
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        # another count is no mean, and a row in the place of the last axis no axis put back
+        ("Div(t, seven)", "Div(t, eight)"),
+        ("Div(t, seven)", "Div(seven, t)"),
+        ("ReduceSum<keepdims=0>(x, last)", "ReduceMax<axes=[-1], keepdims=0>(x)"),
+    ],
+)
+def test_other_means_are_none(change: tuple[str, str]) -> None:
+    body = JAX["put back"].replace(*change)
+    assert body != JAX["put back"]
+    assert fuse(model(body), [NAME]).decisions == ()
+
+
+def test_an_axis_put_back_elsewhere_is_none() -> None:
+    text = f"g (float[N,7,7] x) => (float[N,7,7] y) {{ {JAX['put back']} }}".replace(
+        "mm = Unsqueeze(m, last)", "mm = Unsqueeze(m, one_axis)"
+    )
+    used = {n: CONSTANTS[n] for n in ("seven", "seventh", "zero", "eps", "w", "b")}
+    used |= {"last": INTEGERS["last"], "one_axis": np.array([1])}
+    assert fuse(model_from(text, used), [NAME]).decisions == ()
 
 
 def test_float16_fuses() -> None:

@@ -41,6 +41,7 @@ def one(body: str, ends: str = "float[N,4,6] x) => (float[N,4,6] y", *, old: int
         ("GroupNormalization", 13, 21),
         ("GroupNormalization", 18, 21),
         ("RMSNormalization", 17, 23),
+        ("Swish", 21, 24),
         ("NoSuchOperator", 17, 17),
     ],
 )
@@ -81,6 +82,56 @@ def test_what_means_the_same_is_raised_and_gives_the_same_bits(body: str, wanted
     assert isinstance(after, Model), after
     assert after.opset == wanted
     assert_same_numbers(model, after, rtol=0)
+
+
+# what 22 to 24 gave more types and no other meaning
+TYPES_ADDED = [
+    *("Elu", "Selu", "Softplus", "Softsign", "Round", "Sin", "Cos", "Tan", "Sinh", "Cosh"),
+    *("Asin", "Acos", "Atan", "Asinh", "Atanh", "ThresholdedRelu", "LpNormalization"),
+    *("HardSwish", "HardSigmoid", "EyeLike"),
+]
+
+
+@pytest.mark.parametrize("op", TYPES_ADDED)
+def test_what_only_got_more_types_gives_the_same_bits_at_24(op: str) -> None:
+    model = model_from(f"g (float[4,6] x) => (float[4,6] y) {{ y = {op}(x) }}", opset=14)
+    after = raised(model, 24)
+    assert isinstance(after, Model), after
+    assert after.opset == 24
+    assert_same_numbers(model, after, rtol=0)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        "p = GlobalAveragePool(x) y = Mul(x, p)",
+        "p = GlobalMaxPool(x) y = Mul(x, p)",
+        "y = InstanceNormalization(x, s, s)",
+        "v, i = TopK<axis=2>(x, k) r = Mul(v, v) y = Concat<axis=2>(v, r)",
+        "y = DepthToSpace<blocksize=1>(x)",
+    ],
+)
+def test_maps_give_the_same_bits_at_24(body: str) -> None:
+    constants = {"s": np.float32([0.5, 2.0, -1.0]), "k": np.array([2])}
+    used = {n: v for n, v in constants.items() if f" {n}" in body}
+    model = model_from(f"g (float[N,3,4,5] x) => (float[N,3,4,5] y) {{ {body} }}", used, opset=13)
+    after = raised(model, 24)
+    assert isinstance(after, Model), after
+    assert_same_numbers(model, after, rtol=0)
+
+
+def test_what_onnx_runtime_does_not_run_from_22_on_keeps_the_opset() -> None:
+    model = one("p = GlobalLpPool(x) y = Mul(x, p)")
+    assert isinstance(raised(model, 21), Model)
+    reason = "ONNX Runtime doesn't run 'GlobalLpPool -> p' from opset 22 on"
+    assert raised(model, 22) == f"HardSwish needs opset 22; {reason}"
+
+
+def test_swish_ends_where_onnx_runtime_has_it() -> None:
+    graph = to_graph(one("y = Relu(x)", old=25))
+    reason = raise_for(graph, 24, "Swish", ())
+    assert reason == "ONNX Runtime runs Swish up to opset 24, and this is 25"
+    assert raise_for(graph, 23, "RMSNormalization", ()) is None
 
 
 OLD_FORMS = {
@@ -185,7 +236,7 @@ def test_other_domains_keep_their_version() -> None:
 
 def test_never_above_the_highest() -> None:
     reason = raised(one("y = Relu(x)"), HIGHEST_OPSET + 2)
-    assert reason == "HardSwish needs opset 23, above 21, the newest written here"
+    assert reason == "HardSwish needs opset 26, above 24, the newest written here"
 
 
 def test_a_models_own_functions_stay_as_they_are() -> None:

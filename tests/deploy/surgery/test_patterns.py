@@ -34,6 +34,7 @@ EXPAND = "e = Conv(a, we, be)"
 GATE = "s = Sigmoid(e)"
 SCALE = "m = Mul(x, s)"
 POINT = "y = Conv(m, w)"
+SCALED = "t = Mul(r, six) q = Sigmoid(t) a = Mul(r, q)"
 BLOCK = (MEAN, REDUCE, ACT, EXPAND, GATE, SCALE, POINT)
 
 
@@ -107,6 +108,15 @@ def test_activations(act: str, name: str, count: int) -> None:
     (se,) = found(block(act=act))
     assert (se.activation, len(se.inside)) == (name, 6 + count)
     assert se.reduce.outputs[0].name == "r"
+
+
+def test_a_recognized_swish_is_the_same_activation() -> None:
+    for act, name, count in (("q = Sigmoid(r) a = Mul(r, q)", "Swish", 7), (SCALED, "", 6)):
+        fused = fuse(block(act=act), ["recognize_swish"])
+        assert "Swish" in [node.op_type for node in fused.proto.graph.node]
+        named = [(se.activation, len(se.inside)) for se in found(fused)]
+        # another alpha isn't the activation a kernel calls Swish, and the block is none
+        assert named == ([(name, count)] if name else [])
 
 
 def test_no_activation() -> None:
