@@ -14,6 +14,8 @@ from pathlib import Path
 
 from machine import describe
 
+from deploy import registry
+
 _DIGITS = Path(__file__).parent.parent / "examples" / "digits"
 
 
@@ -35,8 +37,8 @@ def calibrate_once(samples: int, calibrator: str) -> float:
 
 def main() -> None:
     print(describe())
-    print("calibrator    64 samples  1,024 samples  ratio")
-    for calibrator in ("minmax", "entropy"):
+    print("calibrator      64 samples  1,024 samples  ratio")
+    for calibrator in registry.names("calibrator"):
         peaks = []
         for samples in (64, 1024):
             command = [sys.executable, __file__, str(samples), calibrator]
@@ -44,7 +46,7 @@ def main() -> None:
             peaks.append(float(done.stdout))
         ratio = peaks[1] / peaks[0]
         print(
-            f"{calibrator:<12} {peaks[0]:7.1f} MiB  {peaks[1]:9.1f} MiB  {ratio:5.3f} (within 1.1)"
+            f"{calibrator:<14} {peaks[0]:7.1f} MiB  {peaks[1]:9.1f} MiB  {ratio:5.3f} (within 1.1)"
         )
 
 

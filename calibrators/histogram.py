@@ -9,10 +9,15 @@ any size, or in shards merged later, ends in the same state, bit for bit, in con
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, TypeVar
+
 import numpy as np
 
+T = TypeVar("T")
 _LOG2_BINS = 12
 BINS = 1 << _LOG2_BINS  # per sign; between half and all of them are in use
+_FEW = 256  # values that are sooner counted one by one than by going over all bins
 _FINEST = -126  # 2**-exponent has to be a float32; values below 2**-114 share fewer bins
 
 
@@ -29,6 +34,7 @@ class Histogram:
         self.count = 0
         self.zeros = 0
         self._bins = np.zeros(2 * BINS, np.int64)  # negative side reversed, then positive side
+        self._found: tuple[int, Any, Any] = (-1, None, None)
 
     @property
     def width(self) -> float:
@@ -45,8 +51,11 @@ class Histogram:
         """int64[BINS] counts of x < 0, by magnitude."""
         return self._bins[:BINS][::-1]
 
-    def observe(self, x: np.ndarray) -> None:
-        """Add every value of `x` (float, any shape); ValueError when one isn't finite."""
+    def observe(self, x: np.ndarray, weight: int = 1) -> None:
+        """Add every value of `x` (float, any shape); ValueError when one isn't finite.
+
+        weight: how many values each of them stands for, where `x` is a part of a tensor.
+        """
         if x.size == 0:
             return
         flat = x.reshape(-1)
@@ -56,16 +65,20 @@ class Histogram:
         if not np.isfinite(low) or not np.isfinite(high):
             raise ValueError("holds NaN or Inf")
         self.low, self.high = min(self.low, low), max(self.high, high)
-        self.count += flat.size
-        self.zeros += flat.size - int(np.count_nonzero(flat))
+        self.count += flat.size * weight
+        self.zeros += (flat.size - int(np.count_nonzero(flat))) * weight
         self._fit(max(-low, high))
         scale = flat.dtype.type(2.0 ** -(self.exponent or 0))
         # truncation is floor of the magnitude; x < 0 moves to the reversed negative side. It is
         # taken from x, not from the product, which may underflow to zero.
-        index = (flat * scale).astype(np.int32)
+        index = (flat * scale).astype(np.intp)
         index -= flat < 0
         index += BINS
-        self._bins += np.bincount(index, minlength=2 * BINS)
+        if flat.size < _FEW:
+            np.add.at(self._bins, index, weight)
+            return
+        found = np.bincount(index, minlength=2 * BINS)
+        self._bins += found if weight == 1 else found * weight
 
     def merge(self, other: Histogram) -> None:
         """Add the other's counts, as if its data had been observed here."""
@@ -87,6 +100,37 @@ class Histogram:
         counts: np.ndarray = self.positive + self.negative
         counts[0] -= self.zeros
         return counts
+
+    def once(self, compute: Callable[[Histogram], T]) -> T:
+        """compute(self), kept until more is observed or something else is asked for."""
+        if self._found[:2] != (self.count, compute):
+            self._found = (self.count, compute, compute(self))
+        found: T = self._found[2]
+        return found
+
+    def used(self) -> tuple[np.ndarray, np.ndarray]:
+        """(edges float64[n + 1], counts int64[n]): the bins from the first to the last in use.
+
+        Edges ascend through zero; only zeros seen is one bin around them.
+        """
+        if self.exponent is None:
+            return np.array([0.0, 1.0]), np.array([self.count])
+        filled = np.flatnonzero(self._bins)
+        first, last = int(filled[0]), int(filled[-1]) + 1
+        edges = (np.arange(first, last + 1) - BINS) * self.width
+        return edges, self._bins[first:last].copy()
+
+    def outside(self, low: float, high: float) -> float:
+        """Which share of the values lies below low or above high, to the width of a bin.
+
+        Not 0.0 when a value seen lies outside.
+        """
+        if self.count == 0 or (low <= self.low and self.high <= high):
+            return 0.0
+        edges, counts = self.used()
+        middles = np.clip((edges[:-1] + edges[1:]) / 2, self.low, self.high)
+        cut = int(counts[(middles < low) | (middles > high)].sum())
+        return max(cut, 1) / self.count
 
     def picture(self, bars: int) -> tuple[float, float, list[int]]:
         """(left edge, bar width, counts) of about `bars` bars over the values seen, for a plot."""

@@ -1,35 +1,38 @@
-"""Ranges of every float activation, from real samples, in one pass and constant memory.
+"""Ranges of the float activations, from real samples, in one pass and constant memory.
 
-The runtime sees one sample at a time (or the batch the model fixes), whatever `batch_size` is:
-a matrix kernel for seven rows rounds differently than one for one row, so only this makes ranges
-independent of the batch size. Each worker keeps statistics of its own, which merge exactly.
+`statistics_of` observes a shard of the samples, wherever it lies; statistics merge exactly, and
+`ranges()` of all of them is the result. `calibrate` does both in one go.
 """
 
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 import numpy as np
 import onnx
 
-from calibrators.histogram import Histogram
-from calibrators.ranges import Range
 from calibrators.samples import Sample
 from deploy import registry
-from deploy.artifacts.engine import Engine
 from deploy.artifacts.model import Model
-from deploy.artifacts.ranges import Picture, Ranges, Source, TensorRange
-from deploy.backends import reference
-from deploy.batches import batches, feeds_of, fixed_batch, groups, rows
+from deploy.artifacts.ranges import Ranges, Source
+from deploy.artifacts.statistics import Statistics
 from deploy.errors import CalibrationError
+from deploy.observe import Observer, Seen
+from deploy.observed_graph import FLOATS
+from deploy.overlap import overlapped
+from deploy.probes import Probe
 
-_FLOATS = (onnx.TensorProto.FLOAT, onnx.TensorProto.FLOAT16, onnx.TensorProto.DOUBLE)
-_BARS = 64
-# enough of a tensor for a picture; the range itself always sees every value
-_PICTURE_VALUES = 4096
+# values looked at per tensor and sample for a distribution; extremes see every value
+_VALUES = 4096
+
+# one output, with the values of the one input in another order or shape
+_MOVERS = {"Reshape", "Flatten", "Squeeze", "Unsqueeze", "Transpose", "Identity"}
+_MOVERS |= {"DepthToSpace", "SpaceToDepth"}
+# an activation or normalization that every runtime computes inside the layer in front of it
+_ABSORBED = {"Relu", "Clip", "BatchNormalization"}
+_ABSORBING = {"Conv", "ConvTranspose", "Gemm", "Add", "BatchNormalization"}
 
 
 def calibrate(
@@ -40,29 +43,37 @@ def calibrate(
     batch_size: int = 1,
     advance: Callable[[int], None] = lambda count: None,
 ) -> Ranges:
-    """A range per float activation of the model (weights and constants left out).
+    """A range per float activation that a placement may quantize (see `calibrated_tensors`).
 
-    samples: read once, in any order. batch_size: samples in memory at a time; never changes the
-    result. CalibrationError names the sample and tensor that can't be used.
+    samples: read once, in any order. batch_size: samples whose values are counted together; never
+    changes the result. CalibrationError names the sample and tensor that can't be used.
     """
+    return statistics_of(
+        model, samples, calibrator, batch_size=batch_size, advance=advance
+    ).ranges()
+
+
+def statistics_of(
+    model: Model,
+    samples: Iterable[Sample],
+    calibrator: str,
+    *,
+    batch_size: int = 1,
+    advance: Callable[[int], None] = lambda count: None,
+) -> Statistics:
+    """What these samples, all or a shard of them, show: pickles, and merges in any order."""
     make = registry.load("calibrator", calibrator)
-    tensors = float_tensors(model)
-    if not tensors:
+    names = calibrated_tensors(model)
+    if not names:
         raise CalibrationError(f"{model.name}: no float tensor to calibrate; use --fp32")
-    hashes: list[str] = []
-    workers = reference.cores()
-    with reference.build_observer(model, tensors) as engine:
-        crew = _Crew(engine, make, tensors)
-        together = max(batch_size, workers) * fixed_batch(model.inputs)
-        with ThreadPoolExecutor(workers) as pool:
-            for chunk in groups(samples, together):
-                hashes.extend(sample.sha256() for sample in chunk)
-                list(pool.map(crew.observe, batches(chunk, model.inputs)))
-                advance(len(chunk))
-    if not hashes:
-        raise CalibrationError("no samples to calibrate on; check --data and --samples")
-    source = Source(model.sha256, tuple(sorted(hashes)), settings_of(calibrator))
-    return Ranges(crew.ranges(), source)
+    found = Statistics(model.sha256, settings_of(calibrator), names, make)
+    probes = [Probe(name, None, _VALUES) for name in found.tensors]
+    with Observer(model, probes) as observer:
+        crew = _Crew(observer, found, batch_size)
+        overlapped(samples, model.inputs, crew.work, advance)
+    for tensor in found.tensors.values():
+        tensor.settle()
+    return found
 
 
 def source_of(model: Model, samples: Iterable[Sample], calibrator: str) -> Source:
@@ -86,78 +97,72 @@ def float_tensors(model: Model) -> list[str]:
     names = [
         value.name
         for value in typed
-        if value.type.tensor_type.elem_type in _FLOATS
+        if value.type.tensor_type.elem_type in FLOATS
         and value.name not in weights
         and (value.name in computed or any(value.name == i.name for i in graph.input))
     ]
     return list(dict.fromkeys(names))
 
 
+def calibrated_tensors(model: Model) -> dict[str, str]:
+    """Every tensor that gets a range -> the tensor observed for it, which holds the same values.
+
+    Left out is what no INT8 form of a graph quantizes: a value between a convolution, Gemm or Add
+    and the ReLU, Clip or BatchNormalization that alone reads it. Observing those would also stop
+    ONNX Runtime from fusing the two. What only moves values shares the range of its source.
+    """
+    graph = model.proto.graph
+    floats = float_tensors(model)
+    made = {o: node for node in graph.node for o in node.output}
+    readers: dict[str, list[onnx.NodeProto]] = {}
+    for node in graph.node:
+        for name in node.input:
+            readers.setdefault(name, []).append(node)
+    kept = {value.name for value in graph.output}
+    # bodies of If and Loop read by name, too: with one around, nothing is taken for inner
+    nested = any(a.type == onnx.AttributeProto.GRAPH for n in graph.node for a in n.attribute)
+    wanted = [
+        name
+        for name in floats
+        if name in kept or nested or not _absorbed(made.get(name), readers.get(name, []))
+    ]
+    return {name: _root(name, made, set(wanted)) for name in wanted}
+
+
+def _absorbed(maker: onnx.NodeProto | None, readers: list[onnx.NodeProto]) -> bool:
+    if maker is None or maker.op_type not in _ABSORBING or len(readers) != 1:
+        return False
+    return readers[0].op_type in _ABSORBED and readers[0].input[0] in maker.output
+
+
+def _root(name: str, made: Mapping[str, onnx.NodeProto], wanted: set[str]) -> str:
+    """The tensor whose values these are; observed itself only when that is possible."""
+    root = name
+    while root in made and made[root].op_type in _MOVERS and made[root].input[0] in wanted:
+        root = made[root].input[0]
+    return root
+
+
 class _Crew:
-    """Observes batches from several threads; every thread has statistics of its own."""
+    """Adds what several threads observe to one set of statistics."""
 
-    def __init__(self, engine: Engine, make: Callable[[], Any], tensors: Sequence[str]) -> None:
-        self.engine = engine
-        self.make = make
-        self.tensors = tensors
-        self.local = threading.local()
-        self.all: list[_Statistics] = []
+    def __init__(self, observer: Observer, statistics: Statistics, together: int) -> None:
+        self.observer = observer
+        self.statistics = statistics
+        self.together = 2 * together  # extremes and values of a sample wait apart
+        self.locks = {name: threading.Lock() for name in statistics.tensors}
 
-    def observe(self, batch: tuple[list[Sample], int]) -> None:
-        samples, size = batch
-        if not hasattr(self.local, "statistics"):
-            self.local.statistics = _Statistics(self.tensors, self.make)
-            self.all.append(self.local.statistics)
-        feeds = feeds_of(samples, size)
-        values = self.engine.run(feeds) | feeds
-        for name in self.tensors:
-            for index, sample in enumerate(samples):
-                x = rows(values[name], index, size)
-                try:
-                    self.local.statistics.observe(name, x)
-                except ValueError as error:
-                    raise CalibrationError(
-                        f"tensor {name!r} {error} on sample {sample.name}; leave the sample out "
-                        "or mend the model, no range can cover it"
-                    ) from None
+    def work(self, group: list[Sample], size: int) -> None:
+        for sample, tensors in zip(group, self.observer.observe(group, size), strict=True):
+            self.statistics.sample_sha256.append(sample.sha256())
+            for name, seen in tensors.items():
+                self.add(name, seen)
 
-    def ranges(self) -> dict[str, TensorRange]:
-        total = _Statistics(self.tensors, self.make)
-        for part in self.all:
-            total.merge(part)
-        return {name: total.range(name) for name in self.tensors}
-
-
-class _Statistics:
-    """Per tensor: the calibrator that decides, and a small histogram for the report."""
-
-    def __init__(self, tensors: Sequence[str], make: Callable[[], Any]) -> None:
-        self.calibrators = {name: make() for name in tensors}
-        self.pictures = {name: Histogram() for name in tensors}
-        self.seen = dict.fromkeys(tensors, (np.inf, -np.inf))
-
-    def observe(self, name: str, x: np.ndarray) -> None:
-        if x.size == 0:
+    def add(self, name: str, seen: Seen) -> None:
+        if not seen.low.size:
             return
-        self.calibrators[name].observe(x)
-        flat = x.reshape(-1)
-        self.pictures[name].observe(flat[:: -(-flat.size // _PICTURE_VALUES)])
-        low, high = self.seen[name]
-        self.seen[name] = (min(low, float(flat.min())), max(high, float(flat.max())))
-
-    def merge(self, other: _Statistics) -> None:
-        for name, calibrator in other.calibrators.items():
-            if other.seen[name][0] > other.seen[name][1]:
-                continue
-            self.calibrators[name].merge(calibrator)
-            self.pictures[name].merge(other.pictures[name])
-            low, high = other.seen[name]
-            self.seen[name] = (min(self.seen[name][0], low), max(self.seen[name][1], high))
-
-    def range(self, name: str) -> TensorRange:
-        low, high = self.seen[name]
-        if low > high:
-            raise CalibrationError(f"tensor {name!r} had no elements in any sample; check --shape")
-        start, width, counts = self.pictures[name].picture(_BARS)
-        picture = Picture(start, width, tuple(counts))
-        return TensorRange(self.calibrators[name].range(), Range(low, high), picture)
+        tensor = self.statistics.tensors[name]
+        with self.locks[name]:
+            tensor.observe(np.concatenate([seen.low, seen.high]), seen.values, seen.step)
+            if len(tensor.waiting) >= self.together:
+                tensor.settle()

@@ -34,13 +34,27 @@ class Entropy:
 
     def range(self) -> Range:
         """The chosen range; ValueError when nothing was observed."""
-        seen = self.histogram
-        if seen.count == 0:
-            raise ValueError("nothing was observed")
-        threshold = best_threshold(seen.magnitudes()) * seen.width
-        if threshold == 0.0:
-            return Range(seen.low, seen.high)
-        return Range(max(seen.low, -threshold), min(seen.high, threshold))
+        return self.histogram.once(_least_divergent)
+
+    def reason(self) -> str:
+        """Why this range, in words."""
+        seen, chosen = self.histogram, self.range()
+        cut = seen.outside(chosen.low, chosen.high)
+        if not cut:
+            return "all that was seen: clipping would lose more information"
+        return f"clipped {100 * cut:.2g} % of values: least information lost (KL divergence)"
+
+
+def _least_divergent(seen: Histogram) -> Range:
+    if seen.count == 0:
+        raise ValueError("nothing was observed")
+    counts = seen.magnitudes()
+    keep = best_threshold(counts)
+    # all bins kept: the extremes that were seen, not the edge of the last bin
+    if keep == 0 or not counts[keep:].any():
+        return Range(seen.low, seen.high)
+    threshold = keep * seen.width
+    return Range(max(seen.low, -threshold), min(seen.high, threshold))
 
 
 def best_threshold(counts: np.ndarray) -> int:
@@ -51,14 +65,10 @@ def best_threshold(counts: np.ndarray) -> int:
     used = np.flatnonzero(counts)
     if used.size == 0 or used[-1] < _LEVELS:
         return 0
-    counts = counts[: used[-1] + 1].astype(np.float64)
-    best, keep = np.inf, 0
-    # from the widest down, so that a tie keeps the wider range
-    for bins in _candidates(used):
-        divergence = _divergence(counts, bins)
-        if divergence < best:
-            best, keep = divergence, bins
-    return keep
+    bins = np.asarray(_candidates(used))
+    divergence = _divergences(counts[: used[-1] + 1].astype(np.float64), bins)
+    # from the widest down, so that a tie, but for rounding, keeps the wider range
+    return int(bins[np.argmax(divergence <= divergence.min() + 1e-12)])
 
 
 def _candidates(used: np.ndarray) -> list[int]:
@@ -73,22 +83,40 @@ def _candidates(used: np.ndarray) -> list[int]:
     return [*ends[np.sort(first)].tolist(), _LEVELS]
 
 
-def _divergence(counts: np.ndarray, bins: int) -> float:
-    """KL(P || Q) for a threshold after `bins` bins."""
-    kept = counts[:bins]
-    p = kept.copy()
-    p[-1] += counts[bins:].sum()
-    starts = np.arange(_LEVELS) * bins // _LEVELS
-    filled = kept > 0
-    level_sum = np.add.reduceat(kept, starts)
-    level_filled = np.add.reduceat(filled.astype(np.float64), starts)
-    average = np.divide(level_sum, level_filled, out=np.zeros(_LEVELS), where=level_filled > 0)
-    q = np.where(filled, np.repeat(average, np.diff(np.append(starts, bins))), 0.0)
-    if q.sum() == 0:
-        return np.inf
-    p, q = p / p.sum(), q / q.sum()
-    if np.any((p > 0) & (q == 0)):
-        # everything clipped piles up in a bin that Q leaves empty: infinitely surprising
-        q = np.where((p > 0) & (q == 0), np.finfo(np.float64).tiny, q)
-    some = p > 0
-    return float(np.sum(p[some] * np.log(p[some] / q[some])))
+def _divergences(counts: np.ndarray, bins: np.ndarray) -> np.ndarray:
+    """KL(P || Q) for a threshold after each number of `bins`: float64[thresholds].
+
+    With p the kept counts, what is clipped added to the last, and q of a bin the average of its
+    level's filled bins: KL = (sum p log p - sum p log q) / T - log T + log Q, T and Q being the
+    sums of p and q. A level's share of the second sum is its count times the log of its average,
+    so all of it comes from cumulative sums.
+    """
+    total = counts.sum()
+    filled = counts > 0
+    sums, used = _cumulative(counts), _cumulative(filled.astype(np.float64))
+    informed = _cumulative(_times_log(counts, counts))
+    starts = np.arange(_LEVELS + 1) * bins[:, None] // _LEVELS
+    level, level_used = np.diff(sums[starts]), np.diff(used[starts])
+    average = np.divide(level, level_used, out=np.zeros_like(level), where=level_used > 0)
+    kept = sums[bins]
+    clipped = total - kept
+    last = np.where(filled[bins - 1], counts[bins - 1], 0.0)
+    p_log_p = informed[bins] - _times_log(last, last) + _times_log(last + clipped, last + clipped)
+    # everything clipped piles up in the last bin; where Q leaves that empty it is infinitely
+    # surprising, and counted as the smallest share there is
+    tiny = np.finfo(np.float64).tiny * kept
+    p_log_q = _times_log(level, average).sum(axis=1)
+    p_log_q += _times_log(clipped, np.where(last > 0, average[:, -1], tiny))
+    with np.errstate(divide="ignore"):
+        found = (p_log_p - p_log_q) / total - np.log(total) + np.log(kept)
+    return np.asarray(np.where(kept > 0, found, np.inf))
+
+
+def _cumulative(x: np.ndarray) -> np.ndarray:
+    return np.concatenate([[0.0], np.cumsum(x)])
+
+
+def _times_log(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """x * log(y), 0 where x is."""
+    some = x > 0
+    return np.asarray(x * np.log(y, out=np.zeros_like(y), where=some & (y > 0)))

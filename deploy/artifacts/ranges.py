@@ -13,7 +13,7 @@ from calibrators.ranges import Range
 from deploy.errors import CalibrationError
 from deploy.files import json_bytes, write_aside
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -27,11 +27,17 @@ class Picture:
 
 @dataclass(frozen=True)
 class TensorRange:
-    """What quantization uses (`range`), what was seen, and how it was distributed."""
+    """What quantization uses (`range`), what was seen, and how it was distributed.
+
+    clipped: share of the values outside `range` widened to hold zero; reason: the calibrator's,
+    in words, or empty.
+    """
 
     range: Range
     seen: Range
     picture: Picture
+    clipped: float = 0.0
+    reason: str = ""
 
 
 @dataclass(frozen=True)
@@ -58,6 +64,8 @@ class Ranges:
                 "high": t.range.high,
                 "seen_low": t.seen.low,
                 "seen_high": t.seen.high,
+                "clipped": t.clipped,
+                "reason": t.reason,
                 "histogram": {
                     "start": t.picture.start,
                     "width": t.picture.width,
@@ -108,6 +116,18 @@ class Ranges:
         return None
 
 
+def _share(value: Any) -> float:
+    if not isinstance(value, float | int) or not 0 <= value <= 1:
+        raise ValueError(f"clipped {value!r} is no share")
+    return float(value)
+
+
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"reason {value!r} is no text")
+    return value
+
+
 def _setting(source: Source, names: list[str]) -> str:
     return ", ".join(f"{name} = {source.settings.get(name, 'nothing')}" for name in names)
 
@@ -136,6 +156,8 @@ def _parse(content: Any, path: Path) -> Ranges:
                     t["histogram"]["width"],
                     tuple(t["histogram"]["counts"]),
                 ),
+                _share(t["clipped"]),
+                _text(t["reason"]),
             )
             for name, t in content["tensors"].items()
         }

@@ -61,13 +61,27 @@ def build_observer(model: Model, tensors: Sequence[str], *, exact: bool = False)
     return ReferenceEngine(model.derive(proto, ()), threads=1, exact=exact)
 
 
+def build_in_order(model: Model) -> ReferenceEngine:
+    """An engine on one thread that runs, of the nodes that are ready, the first of the graph."""
+    return ReferenceEngine(model, threads=1, in_order=True)
+
+
+def build_piece(model: Model) -> Callable[[Mapping[str, np.ndarray]], dict[str, np.ndarray]]:
+    """Runs a piece of a graph as written, on one thread: its feeds are taken as they are."""
+    session = _session(model, 1, True, False)
+    names = [output.name for output in session.get_outputs()]
+    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+
 class ReferenceEngine(Engine):
     """An ONNX Runtime session; safe to run from several threads at once."""
 
-    def __init__(self, model: Model, *, threads: int = 0, exact: bool = False) -> None:
+    def __init__(
+        self, model: Model, *, threads: int = 0, exact: bool = False, in_order: bool = False
+    ) -> None:
         super().__init__(model.inputs, model.outputs)
         self._model = model
-        self._session: Any = _session(model, threads, exact)
+        self._session: Any = _session(model, threads, exact, in_order)
 
     def save(self, folder: Path) -> None:
         write_aside(folder / _FILE, self._model.serialized)
@@ -116,13 +130,15 @@ class _Widened(Engine):
         return {spec.name: feeds[spec.name].astype(spec.dtype) for spec in self._exact.inputs}
 
 
-def _session(model: Model, threads: int, exact: bool) -> Any:
+def _session(model: Model, threads: int, exact: bool, in_order: bool) -> Any:
     import onnxruntime as ort
 
     options = ort.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    if in_order:
+        options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
     if exact:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:

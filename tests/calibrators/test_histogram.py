@@ -59,6 +59,15 @@ def test_bins_equal_plain_binning() -> None:
     assert np.array_equal(histogram.negative, np.bincount(bins[x < 0], minlength=BINS))
 
 
+@pytest.mark.parametrize("size", [3, 255, 256, 4000])
+def test_a_weight_is_as_many_equal_values(size: int) -> None:
+    x = skewed(size=size)
+    x[0] = 0.0
+    weighted = Histogram()
+    weighted.observe(x, 3)
+    assert state(weighted) == state(seen(x, x, x))
+
+
 @pytest.mark.parametrize("first", [0, 1, 1999, 4000])
 def test_merging_shards_in_either_order_is_observing_all(first: int) -> None:
     x = np.sort(skewed())  # one shard has the small values, the other one the large ones
@@ -142,6 +151,45 @@ def test_nothing_and_empty() -> None:
     assert (histogram.count, histogram.exponent, histogram.width) == (0, None, 1.0)
     assert histogram.low > histogram.high
     assert histogram.picture(8) == (0.0, 1.0, [0])
+
+
+class TestOutside:
+    def test_counts_what_lies_beyond_either_end(self) -> None:
+        x = skewed()
+        histogram = seen(x)
+        low, high = float(np.quantile(x, 0.02)), float(np.quantile(x, 0.95))
+        exact = float(np.mean((x < low) | (x > high)))
+        near = float(np.mean(np.abs(x - low) < histogram.width))
+        near += float(np.mean(np.abs(x - high) < histogram.width))
+        assert abs(histogram.outside(low, high) - exact) <= near
+        assert histogram.outside(float(x.min()), float(x.max())) == 0.0
+
+    def test_what_is_cut_within_a_bin_is_not_nothing(self) -> None:
+        histogram = seen(np.array([1.0, 2.0, 4.0], "f4"))
+        assert histogram.outside(1.0, 3.99999) == 1 / 3
+        assert Histogram().outside(0.0, 1.0) == 0.0
+
+
+def test_the_bins_in_use_hold_every_value() -> None:
+    x = skewed()
+    edges, counts = seen(x).used()
+    assert counts.sum() == x.size and counts[0] > 0 and counts[-1] > 0
+    assert edges[0] <= x.min() and x.max() <= edges[-1]
+    # NumPy's bins are half open, these are by magnitude: the same but for values on an edge
+    assert np.abs(np.cumsum(np.histogram(x, edges)[0]) - np.cumsum(counts)).max() <= 1
+
+
+def test_once_computes_again_only_after_more_was_observed() -> None:
+    histogram, calls = seen(skewed()), []
+
+    def count(of: Histogram) -> int:
+        calls.append(of.count)
+        return of.count
+
+    assert histogram.once(count) == histogram.once(count) == 4000
+    histogram.observe(np.ones(1, "f4"))
+    assert histogram.once(count) == 4001
+    assert calls == [4000, 4001]
 
 
 class TestPicture:

@@ -7,7 +7,15 @@ import math
 import numpy as np
 import pytest
 
-from calibrators.ranges import Affine, Range, activation_params, weight_params
+from calibrators.ranges import (
+    Affine,
+    Integers,
+    Range,
+    activation_params,
+    channel_params,
+    group_params,
+    weight_params,
+)
 
 
 class TestRange:
@@ -139,3 +147,102 @@ class TestWeightParams:
         params = weight_params(weights, 0)
         assert float(params.scale[2]) == 1.0
         assert not params.quantize(weights)[2].any()
+
+
+class TestIntegers:
+    @pytest.mark.parametrize(
+        "bits, signed, low, high",
+        [(8, True, -128, 127), (8, False, 0, 255), (4, True, -8, 7), (4, False, 0, 15)],
+    )
+    def test_limits(self, bits: int, signed: bool, low: int, high: int) -> None:
+        integers = Integers(bits, signed)
+        assert (integers.qmin, integers.qmax) == (low, high)
+        assert integers.dtype == (np.int8 if signed else np.uint8)
+
+    @pytest.mark.parametrize("bits", [1, 9])
+    def test_refuses_other_sizes(self, bits: int) -> None:
+        with pytest.raises(ValueError, match=f"{bits} bits; allowed: 2 to 8"):
+            Integers(bits)
+
+
+class TestGroups:
+    # 11 input channels in groups of 4: 4, 4 and 3; every group of another magnitude
+    WEIGHTS = (
+        np.random.default_rng(12).standard_normal((5, 11, 3)) * np.arange(1, 12)[:, None] ** 2
+    ).astype("f4")
+
+    @pytest.mark.parametrize("bits", range(2, 9))
+    @pytest.mark.parametrize("signed", [False, True])
+    @pytest.mark.parametrize("symmetric", [False, True])
+    def test_within_half_a_step_of_each_group(
+        self, bits: int, signed: bool, symmetric: bool
+    ) -> None:
+        x = self.WEIGHTS
+        params = group_params(x, 1, 4, Integers(bits, signed), symmetric=symmetric)
+        assert params.scale.shape == params.zero_point.shape == (5, 3, 3)
+        q = params.quantize(x)
+        assert q.shape == x.shape and q.dtype == (np.int8 if signed else np.uint8)
+        assert params.qmin <= int(q.min()) and int(q.max()) <= params.qmax
+        step = np.repeat(params.scale, 4, axis=1)[:, :11]
+        # the zero point is a whole number, which may cost the ends another half step
+        most = 0.5001 if symmetric else 1.0001
+        assert np.all(np.abs(params.dequantize(q) - x) <= most * step)
+
+    def test_a_group_is_what_a_tensor_of_its_own_would_be(self) -> None:
+        x = self.WEIGHTS
+        for symmetric in (False, True):
+            params = group_params(x, 1, 4, Integers(4), symmetric=symmetric)
+            alone = channel_params(x[2, 8:, 1], None, Integers(4), symmetric=symmetric)
+            assert params.scale[2, 2, 1] == alone.scale
+            assert params.zero_point[2, 2, 1] == alone.zero_point
+            mine = params.dequantize(params.quantize(x))[2, 8:, 1]
+            assert np.array_equal(mine, alone.dequantize(alone.quantize(x[2, 8:, 1])))
+
+    def test_smaller_groups_lose_less(self) -> None:
+        def loss(size: int) -> float:
+            params = group_params(self.WEIGHTS, 1, size, Integers(4), symmetric=True)
+            back = params.dequantize(params.quantize(self.WEIGHTS))
+            return float(np.square(back - self.WEIGHTS).sum())
+
+        assert loss(2) < 0.8 * loss(4) < 0.8 * loss(11)
+
+    def test_zeros_get_scale_1(self) -> None:
+        params = group_params(np.zeros((2, 4), "f4"), 1, 2, Integers(4, False), symmetric=False)
+        assert params.scale.tolist() == [[1, 1], [1, 1]]
+        assert not params.dequantize(params.quantize(np.zeros((2, 4), "f4"))).any()
+
+    def test_refuses_a_size_below_one(self) -> None:
+        with pytest.raises(ValueError, match="group size 0; allowed: 1 or more"):
+            group_params(self.WEIGHTS, 1, 0, Integers(), symmetric=True)
+
+
+class TestChannelParams:
+    def test_symmetric_per_channel_is_weight_params(self) -> None:
+        weights = TestWeightParams.WEIGHTS
+        for axis in (0, 2, None):
+            a, b = (
+                channel_params(weights, axis, Integers(), symmetric=True),
+                weight_params(weights, axis),
+            )
+            assert np.array_equal(a.scale, b.scale)
+            assert np.array_equal(a.quantize(weights), b.quantize(weights))
+
+    def test_asymmetric_per_tensor_is_activation_params(self) -> None:
+        x = np.array([-1.0, 0.25, 1.55], "f4")
+        found = channel_params(x, None, Integers(8, False), symmetric=False)
+        expected = activation_params(Range(float(x.min()), float(x.max())), "uint8", False)
+        assert (found.scale, found.zero_point) == (expected.scale, expected.zero_point)
+
+    def test_asymmetric_uses_all_integers_of_each_channel(self) -> None:
+        x = np.array([[0.0, 1.0, 3.0], [-8.0, 2.0, 7.0]], "f4")
+        params = channel_params(x, 0, Integers(4, False), symmetric=False)
+        assert params.scale.tolist() == pytest.approx([0.2, 1.0])
+        assert params.zero_point.tolist() == [0, 8]
+        assert params.quantize(x).tolist() == [[0, 5, 15], [0, 10, 15]]
+
+    def test_symmetric_unsigned_has_the_middle_for_zero(self) -> None:
+        params = channel_params(
+            np.array([-3.5, 7.0], "f4"), None, Integers(4, False), symmetric=True
+        )
+        assert (int(params.zero_point), params.qmin, params.qmax) == (8, 1, 15)
+        assert params.quantize(np.array([-7.0, 0.0, 7.0], "f4")).tolist() == [1, 8, 15]

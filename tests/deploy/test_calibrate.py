@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import pickle
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -9,14 +10,31 @@ from pathlib import Path
 import numpy as np
 import pytest
 from onnx import TensorProto
-from tiny_models import DIGITS, conv, model, node, normal, residual, samples_of
+from tiny_models import (
+    DIGITS,
+    conv,
+    model,
+    node,
+    normal,
+    residual,
+    samples_of,
+    weights_of,
+)
 
 from calibrators.ranges import Range
 from calibrators.samples import Sample
 from deploy import registry
 from deploy.artifacts.model import Model
+from deploy.artifacts.statistics import Statistics, merged
 from deploy.backends import reference
-from deploy.calibrate import calibrate, float_tensors, settings_of, source_of
+from deploy.calibrate import (
+    calibrate,
+    calibrated_tensors,
+    float_tensors,
+    settings_of,
+    source_of,
+    statistics_of,
+)
 from deploy.errors import CalibrationError, RecipeError
 from deploy.load import load, read
 
@@ -76,13 +94,87 @@ class TestSameBytes:
         assert saved(network, iter(samples), tmp_path) == saved(network, samples, tmp_path)  # type: ignore[arg-type]
 
 
+class TestShards:
+    def shards(
+        self, network: Model, samples: list[Sample], calibrator: str, count: int, batch_size: int
+    ) -> Statistics:
+        """Observed apart, sent as bytes, merged in an order of its own."""
+        parts = [
+            pickle.dumps(
+                statistics_of(network, samples[i::count], calibrator, batch_size=batch_size)
+            )
+            for i in range(count)
+        ]
+        order = np.random.default_rng(count).permutation(count)
+        return merged([pickle.loads(parts[i]) for i in order])
+
+    @pytest.mark.parametrize("calibrator", registry.names("calibrator"))
+    def test_any_number_order_and_batch_give_the_same_bytes(
+        self, calibrator: str, tmp_path: Path
+    ) -> None:
+        network = wide()
+        samples = samples_of(network, 13)
+        expected = saved(network, samples, tmp_path, calibrator=calibrator)
+        path = tmp_path / "merged.json"
+        for count in (1, 2, 5):
+            for batch_size in (1, 8):
+                given = samples if count % 2 else samples[::-1]
+                shards = self.shards(network, given, calibrator, count, batch_size)
+                shards.ranges().save(path)
+                assert path.read_bytes() == expected
+
+    def test_a_shard_without_samples_changes_nothing(self, tmp_path: Path) -> None:
+        network = residual()
+        full = statistics_of(network, samples_of(network, 5), "entropy")
+        expected = full.ranges()
+        full.merge(statistics_of(network, [], "entropy"))
+        assert full.ranges() == expected
+
+    def test_merging_keeps_the_other(self) -> None:
+        network = residual()
+        a, b = (statistics_of(network, samples_of(network, 3, seed=s), "mse") for s in (1, 2))
+        before = b.ranges()
+        a.merge(b)
+        a.merge(statistics_of(network, samples_of(network, 3, seed=3), "mse"))
+        assert b.ranges() == before
+        assert len(a.ranges().source.sample_sha256) == 9
+
+    def test_of_another_model_or_calibrator_is_refused(self) -> None:
+        mine = statistics_of(residual(), samples_of(residual(), 2), "minmax")
+        for other in (
+            statistics_of(conv(), samples_of(conv(), 2), "minmax"),
+            statistics_of(residual(), samples_of(residual(), 2), "entropy"),
+        ):
+            with pytest.raises(CalibrationError, match="can't be merged into those of"):
+                mine.merge(other)
+
+    def test_nothing_to_merge(self) -> None:
+        with pytest.raises(CalibrationError, match="no statistics to merge; observe at least"):
+            merged([])
+
+
+def wide() -> Model:
+    """A net whose maps are larger than what is looked at of them, some with 16 channels."""
+    nodes = [
+        node("Conv", ["x", "w1"], ["c1"], pads=[1, 1, 1, 1]),
+        node("Relu", ["c1"], ["r1"]),
+        node("Conv", ["r1", "w2"], ["c2"], pads=[1, 1, 1, 1]),
+        node("Sigmoid", ["c2"], ["g"]),
+        node("Mul", ["c2", "g"], ["m"]),
+    ]
+    weights = {"w1": normal(16, 3, 3, 3, seed=1), "w2": normal(6, 16, 3, 3, seed=2)}
+    size = [31, 37]
+    return model(nodes, {"x": ["N", 3, *size]}, {"m": ["N", 6, *size]}, weights)
+
+
 def test_ranges_are_what_numpy_sees() -> None:
     network = residual()
     samples = samples_of(network, 6)
     ranges = calibrate(network, samples, "minmax", batch_size=4)
     with reference.build_observer(network, float_tensors(network)) as engine:
         runs = [engine.run(s.feeds) | s.feeds for s in samples]
-    assert set(ranges.tensors) == {"x", "c1", "r1", "c2", "s", "r2", "p", "f", "y"}
+    # c1 and s are read by a Relu alone, which every runtime computes with what is in front of it
+    assert set(ranges.tensors) == {"x", "r1", "c2", "r2", "p", "f", "y"}
     for name, found in ranges.tensors.items():
         values = np.concatenate([run[name].reshape(-1) for run in runs])
         assert found.range == found.seen == Range(float(values.min()), float(values.max()))
@@ -96,9 +188,12 @@ def test_the_picture_of_a_large_tensor_is_a_sample_and_the_range_is_not() -> Non
     )
     x = normal(1, 1, 120, 90, seed=8)
     x[0, 0, 0, 1] = 50.0  # between the values the picture takes
-    found = calibrate(network, [Sample("a", {"x": x})], "minmax").tensors["x"]
-    assert found.range.high == found.seen.high == 50.0
-    assert 2000 < sum(found.picture.counts) <= 4096
+    statistics = statistics_of(network, [Sample("a", {"x": x})], "entropy").tensors["x"]
+    found = statistics.range("x")
+    assert found.seen.high == 50.0
+    # a third of the values, each standing for three or more, and the two extremes
+    assert 0.9 * x.size < sum(found.picture.counts) <= x.size + 4
+    assert statistics.histogram.positive[-1] <= 1
 
 
 def test_seen_keeps_what_the_calibrator_clips() -> None:
@@ -180,6 +275,45 @@ class TestInputs:
         assert tensors["h"].range == Range(-3.0, float(np.float16(0.1)))
         assert tensors["d"].range == Range(-3.0, float(np.float32(0.1)))
 
+    def test_one_element_and_dead_tensors(self) -> None:
+        network = model(
+            [node("Mul", ["x", "zero"], ["dead"]), node("ReduceMax", ["x"], ["top"], keepdims=0)],
+            {"x": ["N", 3]},
+            {"dead": ["N", 3], "top": []},
+            {"zero": np.zeros(1, "f4")},
+        )
+        for calibrator in registry.names("calibrator"):
+            found = calibrate(network, samples_of(network, 5), calibrator).tensors
+            assert found["dead"].range == found["dead"].seen == Range(0.0, 0.0)
+            assert found["top"].range.low <= found["top"].range.high
+            assert sum(found["top"].picture.counts) == 5
+
+    def test_lengths_may_differ_from_sample_to_sample(self, tmp_path: Path) -> None:
+        network = model(
+            [node("Gather", ["table", "ids"], ["e"]), node("MatMul", ["e", "w"], ["y"])],
+            {"ids": (TensorProto.INT64, ["N", "S"]), "scale": ["N"]},
+            {"y": ["N", "S", 70]},
+            {"table": normal(9, 60, seed=4), "w": normal(60, 70, seed=5)},
+        )
+        random = np.random.default_rng(6)
+        samples = [
+            Sample(
+                f"text of {n}",
+                {"ids": random.integers(0, 9, (1, n)), "scale": np.array([n / 7], "f4")},
+            )
+            for n in (3, 150, 1, 77, 20)
+        ]
+        found = calibrate(network, samples, "mse").tensors
+        assert set(found) == {"e", "y", "scale"}
+        table, w = weights_of(network)["table"], weights_of(network)["w"]
+        every = np.concatenate([(table[s.feeds["ids"][0]] @ w).reshape(-1) for s in samples])
+        assert found["y"].seen.high == pytest.approx(float(every.max()), rel=1e-6)
+        assert found["y"].seen.low == pytest.approx(float(every.min()), rel=1e-6)
+        counted = sum(found["y"].picture.counts)
+        assert counted == pytest.approx(every.size, rel=0.01)
+        a, b = (saved(network, s, tmp_path, calibrator="mse") for s in (samples, samples[::-1]))
+        assert a == b
+
     def test_weights_and_constants_are_left_out(self) -> None:
         constant = node("Constant", [], ["k"], value_float=2.0)
         network = model(
@@ -189,6 +323,45 @@ class TestInputs:
             {"w": normal(2)},
         )
         assert float_tensors(network) == ["x", "m", "y"]
+
+
+class TestCalibratedTensors:
+    def test_what_moves_values_shares_the_range_of_its_source(self) -> None:
+        network = model(
+            [
+                node("Sigmoid", ["x"], ["g"]),
+                node("Transpose", ["g"], ["t"], perm=[0, 2, 1]),
+                node("Flatten", ["t"], ["f"]),
+                node("Add", ["f", "b"], ["y"]),
+            ],
+            {"x": ["N", 4, 5]},
+            {"y": ["N", 20]},
+            {"b": normal(20)},
+        )
+        assert calibrated_tensors(network) == {"x": "x", "g": "g", "t": "g", "f": "g", "y": "y"}
+        found = calibrate(network, samples_of(network, 3), "entropy").tensors
+        assert found["f"] == found["t"] == found["g"]
+
+    def test_before_a_relu_only_what_nobody_else_reads_is_left_out(self) -> None:
+        nodes = [node("Conv", ["x", "w"], ["c"]), node("Relu", ["c"], ["r"])]
+        weights = {"w": normal(4, 3, 1, 1)}
+        shape = ["N", 4, 5, 7]
+        x = {"x": ["N", 3, 5, 7]}
+        alone = model(nodes, x, {"r": shape}, weights)
+        assert set(calibrated_tensors(alone)) == {"x", "r"}
+        given = model(nodes, x, {"r": shape, "c": shape}, weights)
+        assert set(calibrated_tensors(given)) == {"x", "c", "r"}
+        twice = model([*nodes, node("Add", ["c", "r"], ["y"])], x, {"y": shape}, weights)
+        assert set(calibrated_tensors(twice)) == {"x", "c", "r", "y"}
+
+    def test_before_an_activation_of_its_own_it_is_observed(self) -> None:
+        network = model(
+            [node("Conv", ["x", "w"], ["c"]), node("Sigmoid", ["c"], ["y"])],
+            {"x": ["N", 3, 5, 7]},
+            {"y": ["N", 4, 5, 7]},
+            {"w": normal(4, 3, 1, 1)},
+        )
+        assert set(calibrated_tensors(network)) == {"x", "c", "y"}
 
 
 class TestRefused:

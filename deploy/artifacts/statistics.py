@@ -1,0 +1,126 @@
+"""What calibration has seen so far: mergeable in any order, and the ranges that follow from it.
+
+A shard of the samples gives Statistics wherever it is observed; they pickle, and merging them in
+any order gives what observing all samples in one place would have given, bit for bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from calibrators.histogram import Histogram
+from calibrators.ranges import Range
+from deploy.artifacts.ranges import Picture, Ranges, Source, TensorRange
+from deploy.errors import CalibrationError
+
+_BARS = 64
+
+
+class Statistics:
+    """Per observed tensor its statistics, and the hash of every sample that was seen.
+
+    names: tensor -> the observed one that holds the same values (itself, for most).
+    """
+
+    def __init__(
+        self,
+        model_sha256: str,
+        settings: Mapping[str, Any],
+        names: Mapping[str, str],
+        make: Callable[[], Any],
+    ) -> None:
+        self.model_sha256 = model_sha256
+        self.settings = dict(settings)
+        self.names = dict(names)
+        self.sample_sha256: list[str] = []
+        self.tensors = {name: TensorStatistics(make) for name in dict.fromkeys(names.values())}
+
+    def merge(self, other: Statistics) -> None:
+        """Add another shard's; CalibrationError when it is of another model or settings."""
+        mine = (self.model_sha256, self.settings, self.names)
+        if mine != (other.model_sha256, other.settings, other.names):
+            raise CalibrationError(
+                f"statistics of model {other.model_sha256[:12]} with {other.settings} can't be "
+                f"merged into those of {self.model_sha256[:12]} with {self.settings}; observe all "
+                "shards with one model and one calibrator"
+            )
+        self.sample_sha256 += other.sample_sha256
+        for name, tensor in self.tensors.items():
+            tensor.merge(other.tensors[name])
+
+    def ranges(self) -> Ranges:
+        """The range of every tensor; CalibrationError when there is nothing to take one from."""
+        if not self.sample_sha256:
+            raise CalibrationError("no samples to calibrate on; check --data and --samples")
+        found = {name: tensor.range(name) for name, tensor in self.tensors.items()}
+        source = Source(self.model_sha256, tuple(sorted(self.sample_sha256)), self.settings)
+        return Ranges({name: found[root] for name, root in self.names.items()}, source)
+
+
+class TensorStatistics:
+    """One tensor: the calibrator that decides, and a histogram, its own or for the report alone.
+
+    A calibrator that keeps a `histogram` has it filled here, every value weighted by how many it
+    stands for. Any other one observes each sample's extremes and part of its values.
+    """
+
+    def __init__(self, make: Callable[[], Any]) -> None:
+        self.calibrator = make()
+        own = getattr(self.calibrator, "histogram", None)
+        self.fills = isinstance(own, Histogram)
+        self.histogram: Histogram = own if isinstance(own, Histogram) else Histogram()
+        self.waiting: list[tuple[np.ndarray, int]] = []
+
+    def observe(self, extremes: np.ndarray, values: np.ndarray, step: int) -> None:
+        """One sample: its exact [low, high], and a part of the values, each for `step` of them."""
+        if not self.fills:
+            self.calibrator.observe(np.concatenate([extremes, values]))
+        if step > 1:
+            self.waiting.append((extremes, 1))
+        self.waiting.append((values, step))
+
+    def settle(self) -> None:
+        """Count what waits: many samples at once cost little more than one."""
+        for step in dict.fromkeys(step for _, step in self.waiting):
+            together = [x for x, each in self.waiting if each == step]
+            self.histogram.observe(np.concatenate(together), step)
+        self.waiting = []
+
+    def merge(self, other: TensorStatistics) -> None:
+        """Add the other's."""
+        self.settle()
+        other.settle()
+        self.calibrator.merge(other.calibrator)
+        if not self.fills:
+            self.histogram.merge(other.histogram)
+
+    def range(self, name: str) -> TensorRange:
+        """What the calibrator chose, what was seen and how that was distributed."""
+        self.settle()
+        seen = self.histogram
+        if seen.count == 0:
+            raise CalibrationError(f"tensor {name!r} had no elements in any sample; check --shape")
+        start, width, counts = seen.picture(_BARS)
+        chosen: Range = self.calibrator.range()
+        reason = getattr(self.calibrator, "reason", None)
+        return TensorRange(
+            chosen,
+            Range(seen.low, seen.high),
+            Picture(start, width, tuple(counts)),
+            seen.outside(min(chosen.low, 0.0), max(chosen.high, 0.0)),
+            str(reason()) if reason is not None else "",
+        )
+
+
+def merged(shards: Sequence[Statistics]) -> Statistics:
+    """All shards as one; the first is added to. CalibrationError when they don't belong together
+    or there are none."""
+    if not shards:
+        raise CalibrationError("no statistics to merge; observe at least one shard")
+    total, *others = shards
+    for shard in others:
+        total.merge(shard)
+    return total
