@@ -45,11 +45,47 @@ class EngineSettings(_Table):
 
 
 class Quantization(_Table):
-    """The form INT8 takes on the device: what the placement emits."""
+    """The form INT8 takes on the device: what the placement emits.
 
+    form: "qdq" writes QuantizeLinear/DequantizeLinear into the graph, "implicit" leaves the graph
+    float and describes INT8 beside it (a calibration cache and a precision per layer).
+    weight_per_channel: one scale per output channel, or one per tensor.
+    weight_form: "stored" as integers behind a DequantizeLinear, or "fp32" in front of a Q/DQ pair.
+    bias_form: "fp32", or "int32" in steps of activation scale times weight scale.
+    highest_opset: the newest operator set the vendor reads; none where it reads all.
+    """
+
+    form: Literal["qdq", "implicit"] = "qdq"
     activation_dtype: Literal["uint8", "int8"] = "uint8"
     activation_symmetric: bool = False
     weight_bits: int = Field(default=8, ge=2, le=8)
+    weight_per_channel: bool = True
+    weight_form: Literal["stored", "fp32"] = "stored"
+    bias_form: Literal["fp32", "int32"] = "fp32"
+    highest_opset: int | None = Field(default=None, ge=13)
+
+    @model_validator(mode="after")
+    def _the_one_implicit_form(self) -> Quantization:
+        own = (self.activation_dtype, self.activation_symmetric, self.weight_bits)
+        if self.form == "implicit" and not (own == ("int8", True, 8) and self.weight_per_channel):
+            raise ValueError(
+                f'form = "implicit" with {own[0]} activations, symmetric = {own[1]}, {own[2]}-bit '
+                "weights; TensorRT's cache means int8, symmetric, 8 bits, one scale per channel"
+            )
+        return self
+
+
+class Variant(_Table):
+    """A way to place INT8 that is tried by measuring: what it leaves in float.
+
+    keep_float: kinds of layers as `deploy.layer_kinds` names them. rest: the float type of what
+    isn't INT8; "" is the target's own.
+    """
+
+    name: str
+    title: str
+    keep_float: tuple[str, ...] = ()
+    rest: Literal["", "f32", "f16", "bf16"] = ""
 
 
 class Roofline(_Table):
@@ -81,7 +117,9 @@ class Tolerance(_Table):
 class Target(_Table):
     """A device: backend, precision, fusions in order, roofline figures, tolerances.
 
-    fusions run on the float graph, quantized_fusions on the one with Q/DQ.
+    fusions run on the float graph, quantized_fusions on the one with Q/DQ. equalizations and
+    corrections prepare and mend INT8, in order. variants: placements to measure, the preferred one
+    first.
     """
 
     name: str
@@ -92,6 +130,11 @@ class Target(_Table):
     host: bool = False
     fusions: tuple[str, ...]
     quantized_fusions: tuple[str, ...] = ()
+    equalizations: tuple[str, ...] = ()
+    corrections: tuple[str, ...] = ()
+    variants: tuple[Variant, ...] = Field(
+        default=(Variant(name="all", title="everything the placement takes"),), min_length=1
+    )
     default_precision: Precision
     precisions: tuple[Precision, ...] = Field(min_length=1)
     notes: tuple[str, ...] = ()
@@ -184,6 +227,8 @@ def _check_names(target: Target, source: str) -> None:
         ("backend", [target.backend]),
         ("placement", [target.placement]),
         ("fusion", [*target.fusions, *target.quantized_fusions]),
+        ("equalization", list(target.equalizations)),
+        ("correction", list(target.corrections)),
     ):
         for name in names:
             try:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import pairwise
 
 import numpy as np
 import onnx
+import onnx_graphsurgeon as gs
 import onnxruntime as ort
 import pytest
 from onnx import TensorProto
+from pydantic import ValidationError
 from tiny_models import (
     DIGITS,
     conv,
@@ -26,15 +29,19 @@ from tiny_models import (
 
 from calibrators.ranges import Affine, Range, activation_params, weight_params
 from calibrators.samples import Sample
+from deploy import registry
 from deploy.artifacts.model import Model
-from deploy.artifacts.ranges import Ranges
+from deploy.artifacts.ranges import Picture, Ranges, Source, TensorRange
 from deploy.calibrate import calibrate
 from deploy.errors import CalibrationError
 from deploy.fuse import fuse
 from deploy.load import load, read
 from deploy.metrics import sqnr_db
+from deploy.placement import ActivationQuant, Exclude, Placement, SharedScale
+from deploy.placements.openvino import openvino
 from deploy.quantize import quantize
 from deploy.simplify import simplify
+from deploy.target import Quantization
 
 FORMS = {
     "uint8": {"activation_dtype": "uint8", "activation_symmetric": False},
@@ -83,7 +90,7 @@ class TestActivations:
         ranges = ranges_of(network)
         result = quantize(network, ranges, target(**FORMS[form]))
         pairs = nodes(result, "QuantizeLinear")
-        assert sorted(q.input[0] for q in pairs) == ["c2", "f", "r1", "x"]
+        assert sorted(q.input[0] for q in pairs) == ["c2", "f", "r1", "r2", "x"]
         for q in pairs:
             name = q.input[0]
             params = activation_params(ranges.tensors[name].range, **params_of(form))
@@ -266,6 +273,142 @@ class TestWeights:
         dq = producer(result, producer(result, "y").input[1])
         assert same(weight_params(normal(4, 6), 1), made(result, dq))
 
+    def test_sixteen_layers_share_one_weight(self) -> None:
+        names = ["x", *(f"h{i}" for i in range(15)), "y"]
+        steps = [node("MatMul", [a, "w"], [b]) for a, b in pairwise(names)]
+        network = model(steps, {"x": ["N", 4]}, {"y": ["N", 4]}, {"w": normal(4, 4, scale=0.4)})
+        result = quantized(network)
+        assert len({n.input[1] for n in nodes(result, "MatMul")}) == 1
+        assert [w for w in weights_of(result) if w.endswith("int8")] == ["w/axis1/int8"]
+        assert len(nodes(result, "DequantizeLinear")) == 16 + 1
+        assert [d.subject for d in result.decisions if d.rule == "weight"] == ["w"]
+
+    @pytest.mark.parametrize("form", ["stored", "fp32"])
+    def test_two_convolutions_share_one_weight(self, form: str) -> None:
+        network = model(
+            [node("Conv", ["x", "w"], ["c"]), node("Conv", ["c", "w"], ["y"])],
+            {"x": ["N", 3, 5, 7]},
+            {"y": ["N", 3, 5, 7]},
+            {"w": normal(3, 3, 1, 1)},
+        )
+        result = quantized(network, weight_form=form)
+        first, second = (n.input[1] for n in nodes(result, "Conv"))
+        assert first == second
+        pairs = nodes(result, "QuantizeLinear")
+        assert len(pairs) == (2 if form == "stored" else 3)
+        if form == "fp32":
+            assert np.array_equal(weights_of(result)["w"], weights_of(network)["w"])
+
+    @pytest.mark.parametrize("name", LAYERS)
+    def test_one_scale_in_all(self, name: str) -> None:
+        network, _ = layer(name)
+        result = quantized(network, weight_per_channel=False)
+        dq = producer(result, producer(result, "y").input[1])
+        params = weight_params(weights_of(network)["w"], None)
+        assert not dq.attribute and same(params, made(result, dq))
+        assert np.array_equal(
+            weights_of(result)[dq.input[0]], params.quantize(weights_of(network)["w"])
+        )
+        reasons = [d.reason for d in result.decisions if d.rule == "weight"]
+        assert reasons[0].startswith("int8 within ±127, 1 scale, weights of ")
+
+    def test_one_scale_in_all_serves_both_axes(self) -> None:
+        network = model(
+            [node("Gemm", ["x", "w"], ["h"], transB=1), node("Gemm", ["h", "w"], ["y"])],
+            {"x": ["N", 4]},
+            {"y": ["N", 4]},
+            {"w": normal(4, 4)},
+        )
+        first, second = (
+            n.input[1] for n in nodes(quantized(network, weight_per_channel=False), "Gemm")
+        )
+        assert first == second
+
+
+def biased(bias: np.ndarray, *, op: str = "Gemm") -> Model:
+    if op == "Conv":
+        weights = {"w": normal(6, 4, 1, 1), "b": bias}
+        step = node("Conv", ["x", "w", "b"], ["y"], name="it")
+        return model([step], {"x": ["N", 4, 5, 7]}, {"y": ["N", 6, 5, 7]}, weights)
+    weights = {"w": normal(4, 6), "b": bias}
+    step = node("Gemm", ["x", "w", "b"], ["y"], name="it")
+    return model([step], {"x": [2, 4]}, {"y": [2, 6]}, weights)
+
+
+class TestBiases:
+    @pytest.mark.parametrize("op", ["Conv", "Gemm"])
+    @pytest.mark.parametrize("per_channel", [True, False])
+    def test_integers_in_steps_of_the_layers_sums(self, op: str, per_channel: bool) -> None:
+        network = biased(normal(6, seed=4), op=op)
+        result = quantized(network, bias_form="int32", weight_per_channel=per_channel)
+        layer_ = nodes(result, op)[0]
+        x, w, b = (producer(result, name) for name in layer_.input)
+        step = made(result, x)[0] * made(result, w)[0]
+        scale, zero = made(result, b)
+        assert zero.dtype == np.int32 and not zero.any()
+        assert scale.tobytes() == step.astype("f4").tobytes()
+        integers = weights_of(result)[b.input[0]]
+        assert integers.dtype == np.int32
+        assert np.array_equal(integers, np.rint(normal(6, seed=4).astype("f8") / step))
+        rows = {d.subject: d.reason for d in result.decisions if d.rule == "bias"}
+        assert rows == {
+            "y/bias/dequantized": f"int32, {6 if per_channel else 1} scale"
+            f"{'s' if per_channel else ''}, of it"
+        }
+
+    def test_a_row_is_one_value_per_channel(self) -> None:
+        result = quantized(biased(normal(1, 6)), bias_form="int32")
+        assert weights_of(result)["y/bias/int32"].shape == (6,)
+
+    def test_is_float_by_default(self) -> None:
+        assert nodes(quantized(biased(normal(6))), "Gemm")[0].input[2] == "b"
+
+    def test_one_bias_of_two_layers_has_the_steps_of_each(self) -> None:
+        network = model(
+            [node("Conv", ["x", "w", "b"], ["c"]), node("Conv", ["c", "w", "b"], ["y"])],
+            {"x": ["N", 3, 5, 7]},
+            {"y": ["N", 3, 5, 7]},
+            {"w": normal(3, 3, 1, 1), "b": normal(3)},
+        )
+        result = quantized(network, bias_form="int32")
+        assert {n.input[2] for n in nodes(result, "Conv")} == {
+            "c/bias/dequantized",
+            "y/bias/dequantized",
+        }
+
+    @pytest.mark.parametrize(
+        ("bias", "reason"),
+        [
+            (normal(2, 6), "float32[2, 6] isn't one float32 per output channel"),
+            (normal(1), "1 values for 6 output channels"),
+            (np.float32(0.5).reshape(()), "float32[] isn't one float32 per output channel"),
+            (normal(6) * np.float32(1e12), "more than int32 holds"),
+        ],
+    )
+    def test_stays_float(self, bias: np.ndarray, reason: str) -> None:
+        result = quantized(biased(bias), bias_form="int32")
+        assert nodes(result, "Gemm")[0].input[2] == "b"
+        (row,) = [d for d in result.decisions if d.rule == "bias"]
+        assert (row.outcome, row.subject) == ("skipped", "b") and reason in row.reason
+
+    def test_a_bias_computed_at_run_time_stays_float(self) -> None:
+        network = model(
+            [node("Relu", ["b"], ["r"]), node("Gemm", ["x", "w", "r"], ["y"])],
+            {"x": ["N", 4], "b": ["N", 6]},
+            {"y": ["N", 6]},
+            {"w": normal(4, 6)},
+        )
+        assert nodes(quantized(network, bias_form="int32"), "Gemm")[0].input[2] == "r"
+
+    def test_costs_nothing(self) -> None:
+        network = residual()
+        (sample,) = samples_of(network, 1)
+        exact, integers = (
+            run(quantized(network, bias_form=form), sample.feeds, exact=True)[0]
+            for form in ("fp32", "int32")
+        )
+        assert sqnr_db(exact, integers) > 60
+
 
 class TestAccuracy:
     def test_one_convolution_is_what_numpy_computes(self) -> None:
@@ -337,7 +480,64 @@ class TestAccuracy:
         assert np.array_equal(got, run(network, zeros[0].feeds)[0])
 
 
+class TestOneScale:
+    def test_ranges_are_united(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        network = residual()
+        ranges = ranges_of(network)
+
+        def sharing(graph: gs.Graph) -> Placement:
+            found = openvino(graph)
+            groups = (SharedScale(("x", "r1"), "test"), SharedScale(("r1", "c2"), "other"))
+            return Placement(found.activations, found.weights, found.skipped, groups)
+
+        monkeypatch.setattr(registry, "load", lambda *_: sharing)
+        result = quantize(network, ranges, target())
+        parts = [ranges.tensors[name].range for name in ("x", "r1", "c2")]
+        whole = Range(min(p.low for p in parts), max(p.high for p in parts))
+        for q in nodes(result, "QuantizeLinear"):
+            name = q.input[0]
+            own = whole if name in ("x", "r1", "c2") else ranges.tensors[name].range
+            assert same(activation_params(own, "uint8", False), made(result, q))
+        rows = {d.subject: d.reason for d in result.decisions if d.rule == "activation"}
+        assert rows["c2"].endswith("; one scale with 'x', 'r1': test")
+        assert "one scale" not in rows["f"]
+
+    def test_one_without_a_range_is_named(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        network = residual()
+        ranges = ranges_of(network)
+        fewer = {name: t for name, t in ranges.tensors.items() if name != "r1"}
+
+        def sharing(graph: gs.Graph) -> Placement:
+            found = openvino(graph)
+            groups = (SharedScale(("x", "r1"), "test"),)
+            return Placement(found.activations, found.weights, found.skipped, groups)
+
+        monkeypatch.setattr(registry, "load", lambda *_: sharing)
+        with pytest.raises(CalibrationError, match="no range for tensor 'r1'"):
+            quantize(network, Ranges(fewer, ranges.source), target())
+
+
 class TestGraph:
+    def test_a_tensor_of_zeros_has_scale_one(self) -> None:
+        network = residual()
+        ranges = ranges_of(network)
+        dead = TensorRange(Range(0, 0), Range(0, 0), Picture(0, 1, (1,)))
+        changed = Ranges({**ranges.tensors, "r1": dead}, ranges.source)
+        for form in FORMS:
+            result = quantize(network, changed, target(**FORMS[form]))
+            (q,) = [n for n in nodes(result, "QuantizeLinear") if n.input[0] == "r1"]
+            assert made(result, q)[0] == 1 and made(result, q)[1] == 0
+
+    def test_an_exclusion_is_a_decision(self) -> None:
+        network = residual()
+        why = Exclude(layers={"conv1": "17 dB alone"}, kinds={"Add": "slower than float"})
+        result = quantize(network, ranges_of(network), target(), exclude=why)
+        rows = {d.subject: (d.rule, d.outcome, d.reason) for d in result.decisions}
+        assert rows["conv1"] == ("exclude", "skipped", "17 dB alone")
+        assert rows["add"] == ("exclude", "skipped", "slower than float")
+        assert [q.input[0] for q in nodes(result, "QuantizeLinear")] == ["r1", "r2", "f"]
+        assert weights_of(result)["w1"].dtype == np.float32
+
     def test_decisions_tell_what_became_what(self) -> None:
         rows = {(d.rule, d.subject): d for d in quantized(residual()).decisions}
         assert all(d.stage == "quantize" for d in rows.values())
@@ -386,6 +586,77 @@ class TestRefused:
         network = model([node("Relu", ["x"], ["y"])], {"x": ["N", 3]}, {"y": ["N", 3]})
         with pytest.raises(CalibrationError, match="nothing to quantize in 1 nodes; build a float"):
             quantized(network)
+
+    def test_a_newer_opset_than_the_target_reads(self) -> None:
+        network = model(
+            [node("Gelu", ["x"], ["g"], name="act"), node("MatMul", ["g", "w"], ["y"])],
+            {"x": ["N", 4]},
+            {"y": ["N", 4]},
+            {"w": normal(4, 4)},
+            opset=20,
+        )
+        reason = (
+            "tiny: opset 20, target 'cpu' reads up to 17, and Gelu ('act') begins with a later "
+            "opset; export the model with opset 17"
+        )
+        with pytest.raises(CalibrationError, match=re.escape(reason)):
+            quantized(network, highest_opset=17)
+
+    def test_a_newer_opset_in_name_only(self) -> None:
+        steps = [node("MatMul", ["x", "w"], ["y"])]
+        network = model(steps, {"x": ["N", 4]}, {"y": ["N", 4]}, {"w": normal(4, 4)}, opset=21)
+        assert quantized(network).opset == 21
+        assert quantized(network, highest_opset=17).opset == 17
+
+    def test_a_placement_that_quantizes_float16(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        kind = TensorProto.FLOAT16
+        network = model(
+            [node("Relu", ["x"], ["r"]), node("Sigmoid", ["r"], ["y"], name="last")],
+            {"x": (kind, ["N", 4])},
+            {"y": (kind, ["N", 4])},
+        )
+
+        def careless(graph: gs.Graph) -> Placement:
+            return Placement((ActivationQuant(graph.nodes[1], 0, "why not"),), (), ())
+
+        monkeypatch.setattr(registry, "load", lambda *_: careless)
+        found = TensorRange(Range(0, 1), Range(0, 1), Picture(0, 1, (1,)))
+        ranges = Ranges({"r": found}, Source(network.sha256, (), {}))
+        with pytest.raises(
+            CalibrationError, match=r"'r' at last is float16; Q/DQ goes around float32 only"
+        ):
+            quantize(network, ranges, target())
+
+    def test_a_network_of_bfloat16(self) -> None:
+        kind = TensorProto.BFLOAT16
+        network = model(
+            [node("MatMul", ["x", "w"], ["y"])],
+            {"x": (kind, ["N", 4])},
+            {"y": (kind, ["N", 4])},
+            {"w": normal(4, 4).astype(onnx.helper.tensor_dtype_to_np_dtype(kind))},
+        )
+        ranges = Ranges({}, Source(network.sha256, (), {}))
+        reason = "its weights are bfloat16; Q/DQ goes around float32 only; build a float"
+        for placement in ("openvino", "onnxruntime", "tensorrt", "tensorrt_implicit"):
+            with pytest.raises(CalibrationError, match=reason):
+                quantize(network, ranges, target().model_copy(update={"placement": placement}))
+
+    @pytest.mark.parametrize(
+        ("form", "reason"),
+        [
+            ({"activation_dtype": "uint8"}, "uint8 activations"),
+            ({"activation_symmetric": False}, "symmetric = False"),
+            ({"weight_bits": 7}, "7-bit weights"),
+            ({"weight_per_channel": False}, "one scale per channel"),
+        ],
+    )
+    def test_an_implicit_form_that_no_cache_can_tell(
+        self, form: dict[str, object], reason: str
+    ) -> None:
+        usual = {"form": "implicit", "activation_dtype": "int8", "activation_symmetric": True}
+        assert Quantization.model_validate(usual).form == "implicit"
+        with pytest.raises(ValidationError, match=reason):
+            Quantization.model_validate({**usual, **form})
 
     @pytest.mark.parametrize("kind", [TensorProto.FLOAT16, TensorProto.DOUBLE])
     def test_a_network_of_another_float_type(self, kind: int) -> None:
