@@ -7,9 +7,10 @@ from pathlib import Path
 
 from deploy import registry
 from deploy.artifacts.engine import Engine
-from deploy.artifacts.model import Model
+from deploy.artifacts.model import Model, as_rows
 from deploy.errors import BuildError
 from deploy.files import json_bytes, write_aside
+from deploy.fuse import fuse
 from deploy.target import Precision, Target
 
 SETTINGS = "settings.json"
@@ -17,18 +18,31 @@ SETTINGS = "settings.json"
 
 def build(model: Model, target: Target, precision: Precision, folder: Path) -> None:
     """Compile for the target and write the engine into an existing, empty folder."""
-    backend = registry.module("backend", target.backend)
-    engine: Engine = backend.build(model, target.engine, precision)
-    with engine:
+    lowered = for_compiler(model, target)
+    with compiled(lowered, target, precision) as engine:
         _check_precision(engine, target, precision)
         engine.save(folder)
     chosen = {
         "backend": target.backend,
         "precision": precision,
         "engine": target.engine.model_dump(mode="json"),
+        "rewritten": as_rows(lowered.decisions) if lowered is not model else [],
         "files": sorted(path.name for path in folder.iterdir()),
     }
     write_aside(folder / SETTINGS, json_bytes(chosen))
+
+
+def for_compiler(model: Model, target: Target) -> Model:
+    """The graph as the vendor gets it: operators it is slow at replaced by what it is fast at."""
+    return fuse(model, target.engine_fusions) if target.engine_fusions else model
+
+
+def compiled(model: Model, target: Target, precision: Precision) -> Engine:
+    """The vendor's engine in memory, of a graph that `for_compiler` gave."""
+    engine: Engine = registry.module("backend", target.backend).build(
+        model, target.engine, precision
+    )
+    return engine
 
 
 def holds_only_an_engine(folder: Path) -> bool:

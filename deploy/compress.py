@@ -19,10 +19,9 @@ import onnx_graphsurgeon as gs
 from onnx_graphsurgeon.ir.tensor import LazyValues
 
 from deploy.artifacts.model import Decision, Model
-from deploy.corrections.gptq import gptq_round, output_error
 from deploy.errors import ModelError
 from deploy.layer_weights import LayerWeight, layer_weights
-from deploy.metrics import IDENTICAL_DB
+from deploy.rounding import compensated, decibels, output_db
 from deploy.second_moments import Reader
 from deploy.surgery.graph import to_graph, to_model
 from deploy.surgery.opset import raise_for
@@ -186,46 +185,15 @@ def _in_four_bits(
     quality = _sqnr_db(rows, grid)
     if hessians is None:
         return _Stored(4, grid, grid.nearest(rows), shown, quality)
-    found = _compensated(rows, hessians, grid)
-    gain = [_output_db(rows, grid.values(q), hessians) for q in (grid.nearest(rows), found)]
+    found = compensated(rows, hessians, grid)
+    gain = [output_db(rows, grid.values(q), hessians) for q in (grid.nearest(rows), found)]
     said = f", GPTQ: the output {gain[0]:.1f} -> {gain[1]:.1f} dB"
     return _Stored(4, grid, found, shown, quality, said)
 
 
-def _compensated(rows: np.ndarray, hessians: np.ndarray, grid: Grid) -> np.ndarray:
-    """GPTQ; the rows of a grouped convolution belong to one matrix per group, in order."""
-    parts = len(hessians)
-    split = [
-        gptq_round(r, hessian, Grid(s, z, grid.low, grid.high))
-        for r, hessian, s, z in zip(
-            np.split(rows, parts),
-            hessians,
-            np.split(grid.scale, parts),
-            np.split(grid.zero_point, parts),
-            strict=True,
-        )
-    ]
-    return np.concatenate(split)
-
-
-def _output_db(rows: np.ndarray, stored: np.ndarray, hessians: np.ndarray) -> float:
-    """SQNR of the layer's output on the samples."""
-    lost, signal = 0.0, 0.0
-    for r, s, hessian in zip(
-        *(np.split(x, len(hessians)) for x in (rows, stored)), hessians, strict=True
-    ):
-        lost += output_error(r, s, hessian).sum()
-        signal += output_error(r, np.zeros_like(r), hessian).sum()
-    return _db(signal, lost)
-
-
 def _sqnr_db(rows: np.ndarray, grid: Grid) -> float:
     lost = noise(rows, grid.values(grid.nearest(rows)))
-    return _db(noise(rows, np.zeros_like(rows)), lost)
-
-
-def _db(signal: float, lost: float) -> float:
-    return IDENTICAL_DB if lost <= 0 else float(10 * np.log10(max(signal, 1e-300) / lost))
+    return decibels(noise(rows, np.zeros_like(rows)), lost)
 
 
 def _place(graph: gs.Graph, weight: LayerWeight, stored: _Stored) -> None:

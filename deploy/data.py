@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -55,6 +55,11 @@ class SampleSet:
                 f"{self.uri}: gives other samples each time it is read, so nothing could be "
                 "repeated or proven; seed it"
             )
+
+    def spread(self, count: int) -> SampleSet:
+        """At most `count` of them, spread over the whole set."""
+        chosen = tuple(evenly_spaced(self.indices, count))
+        return self if chosen == self.indices else replace(self, indices=chosen)
 
     def first(self, count: int) -> SampleSet:
         return SampleSet(self.uri, self.dataset, self.indices[:count], self.about)

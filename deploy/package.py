@@ -7,9 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.artifacts.audit import Audit
 from deploy.artifacts.bundle import MANIFEST, Bundle, write_manifest
 from deploy.artifacts.model import Model
 from deploy.artifacts.parity import ParityReport
+from deploy.artifacts.precision import PrecisionChoice
 from deploy.artifacts.ranges import Ranges
 from deploy.bench import Latency
 from deploy.data import Data
@@ -21,15 +23,21 @@ from deploy.target import Precision, Target, Tolerance
 
 @dataclass(frozen=True)
 class Findings:
-    """Everything one build produced; folders are finished stages in the work folder."""
+    """Everything one build produced; folders are finished stages in the work folder.
+
+    label: what the engine is called beside others: its precision, and that of its weights.
+    """
 
     job_command: list[str]
     recipe: Recipe
     target: Target
     precision: Precision
+    label: str
     data: Data
     graphs: dict[str, Model]
     ranges: Ranges | None
+    choice: PrecisionChoice | None
+    audit: Audit | None
     engine: Path
     evidence: Path
     parity: ParityReport
@@ -112,9 +120,13 @@ def _fill(folder: Path, findings: Findings) -> None:
     _copy(findings.evidence, folder / "parity")
     if findings.ranges is not None:
         findings.ranges.save(folder / "ranges.json")
+    if findings.audit is not None:
+        findings.audit.save(folder / "audit.json")
+    if findings.choice is not None:
+        findings.choice.save(folder / "precision.json")
     content = report_content(findings)
     write_aside(folder / "report.json", json_bytes(content))
-    write_aside(folder / "report.html", render(content, findings.ranges).encode())
+    write_aside(folder / "report.html", render(content, findings.ranges, findings.audit).encode())
     write_manifest(folder, _manifest(folder, findings, content))
 
 

@@ -15,5 +15,8 @@ class Progress:
     def done(self, stage: str, result: str, *, reused: bool) -> None:
         """A stage ended, with its result in words."""
 
+    def caution(self, text: str) -> None:
+        """Something the user should look at, in one line; the build goes on."""
+
     def close(self) -> None:
         """Nothing more will come: the build ended, or an error did it."""

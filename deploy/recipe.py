@@ -25,6 +25,14 @@ class Recipe(BaseModel):
     samples, eval_samples: at most so many, spread evenly over the data.
     batch_size: samples read and handed over together; the ranges don't depend on it.
     fold_input: the engine takes raw uint8 images and does scale, mean, std and layout itself.
+    effort: fast quantizes as it is; default equalizes, corrects, and chooses among placements by
+    measured time; best also leaves the noisiest layers in float.
+    search_s: seconds for timing candidates; 0 takes the target's own placement.
+    keep_float: layers by name, or kinds of them, that stay out of INT8.
+    approximate: activations replaced by cheaper ones ("swish"): not exact, judged by the gates.
+    int8_weights, int4_weights: store weights as integers and compute in float; dynamic also
+    quantizes activations while running.
+    workers: where calibration and parity run besides here: dask://host:port or local:N.
     shape: per input, one entry per dimension; None keeps that dimension dynamic.
     scores: the output that holds one score per class, where it isn't clear.
     max_drop: percentage points, of accuracy with labels, of top-1 agreement without.
@@ -37,10 +45,18 @@ class Recipe(BaseModel):
     data: str | None = None
     eval_data: str | None = None
     data_key: dict[str, str] = {}
-    samples: int = Field(default=128, ge=1)
+    samples: int = Field(default=300, ge=1)
     eval_samples: int = Field(default=1000, ge=1)
     batch_size: int = Field(default=8, ge=1)
-    calibrator: str = "minmax"
+    calibrator: str = "mse"
+    effort: Literal["fast", "default", "best"] = "default"
+    search_s: float = Field(default=20, ge=0, allow_inf_nan=False)
+    keep_float: tuple[str, ...] = ()
+    approximate: tuple[str, ...] = ()
+    int8_weights: bool = False
+    int4_weights: bool = False
+    dynamic: bool = False
+    workers: str | None = None
     ranges: str | None = None
     shape: dict[str, tuple[int | None, ...]] = {}
     batch: Annotated[int, Field(ge=1)] | Literal["dynamic"] | None = None

@@ -18,7 +18,9 @@ from deploy.errors import RecipeError, nearest
 
 _PACKAGES = {
     "fusion": "deploy.fusions",
+    "equalization": "deploy.equalizations",
     "placement": "deploy.placements",
+    "correction": "deploy.corrections",
     "backend": "deploy.backends",
     "calibrator": "calibrators.algorithms",
     "dataset": "calibrators.datasets",

@@ -26,6 +26,8 @@ class EngineSettings(_Table):
     batch: the batch size built into the engine, or "dynamic".
     inference_precision: per precision, the float type of what isn't int8; "" is the vendor's own.
     threads, streams: 0 lets the vendor choose.
+    dynamic_group: activations in front of integer weights are quantized while running, in groups of
+    so many; 0 lets the vendor choose.
     cache_dir: folder of compiled blobs, empty for none; it shortens loading, not running.
     """
 
@@ -34,6 +36,7 @@ class EngineSettings(_Table):
     performance_hint: Literal["LATENCY", "THROUGHPUT"] = "LATENCY"
     threads: int = Field(default=0, ge=0)
     streams: int = Field(default=0, ge=0)
+    dynamic_group: int = Field(default=0, ge=0)
     cache_dir: str = ""
     inference_precision: dict[Precision, Literal["", "f32", "f16", "bf16"]] = {}
 
@@ -73,6 +76,19 @@ class Quantization(_Table):
                 "weights; TensorRT's cache means int8, symmetric, 8 bits, one scale per channel"
             )
         return self
+
+
+class WeightOnly(_Table):
+    """How weights are stored where activations stay float.
+
+    symmetric: without zero points. groups: sizes tried for 4 bits. layers: operators that are
+    compressed; narrow: those of them that take 4 bits.
+    """
+
+    symmetric: bool = True
+    groups: tuple[int, ...] = (128, 64, 32)
+    layers: tuple[str, ...] = ("MatMul", "Gemm", "Conv", "Gather")
+    narrow: tuple[str, ...] = ("MatMul", "Gemm")
 
 
 class Variant(_Table):
@@ -117,7 +133,8 @@ class Tolerance(_Table):
 class Target(_Table):
     """A device: backend, precision, fusions in order, roofline figures, tolerances.
 
-    fusions run on the float graph, quantized_fusions on the one with Q/DQ. equalizations and
+    fusions run on the float graph, quantized_fusions on the one with Q/DQ, engine_fusions on either
+    just before it is compiled. equalizations and
     corrections prepare and mend INT8, in order. variants: placements to measure, the preferred one
     first.
     """
@@ -130,6 +147,7 @@ class Target(_Table):
     host: bool = False
     fusions: tuple[str, ...]
     quantized_fusions: tuple[str, ...] = ()
+    engine_fusions: tuple[str, ...] = ()
     equalizations: tuple[str, ...] = ()
     corrections: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = Field(
@@ -140,6 +158,7 @@ class Target(_Table):
     notes: tuple[str, ...] = ()
     engine: EngineSettings = EngineSettings()
     quantization: Quantization = Quantization()
+    weights: WeightOnly = WeightOnly()
     roofline: Roofline
     tolerances: dict[Precision, Tolerance] = {}
 
@@ -159,7 +178,7 @@ class Target(_Table):
         return self.tolerances.get(precision, Tolerance())
 
 
-def compared_precisions(target: Target, precision: Precision) -> list[Precision]:
+def compared_precisions(target: Target, precision: str) -> list[Precision]:
     """What an engine is timed beside: float32, and the fastest float type the target has."""
     wanted: list[Precision] = ["fp32", "bf16" if "bf16" in target.precisions else "fp16"]
     return [p for p in wanted if p in target.precisions and p != precision]
@@ -226,7 +245,7 @@ def _check_names(target: Target, source: str) -> None:
     for kind, names in (
         ("backend", [target.backend]),
         ("placement", [target.placement]),
-        ("fusion", [*target.fusions, *target.quantized_fusions]),
+        ("fusion", [*target.fusions, *target.quantized_fusions, *target.engine_fusions]),
         ("equalization", list(target.equalizations)),
         ("correction", list(target.corrections)),
     ):

@@ -23,7 +23,7 @@ _POSITION = re.compile(
     r"(Exception from|Check '.*?' failed at) \S+:\d+: ?|FrontEnd API failed with "
 )
 # names OpenVINO numbers as it goes: they'd differ with whatever ran before in the process
-_NUMBERED = re.compile(r"_\d+$")
+_NUMBERED = re.compile(r"(?<=^Constant)_\d+|_\d+$")
 
 
 def build(model: Model, settings: EngineSettings, precision: str) -> OpenVinoEngine:
@@ -202,6 +202,8 @@ def _config(settings: EngineSettings, precision: str) -> dict[str, Any]:
         config["INFERENCE_NUM_THREADS"] = settings.threads
     if settings.streams:
         config["NUM_STREAMS"] = settings.streams
+    if settings.dynamic_group:
+        config["DYNAMIC_QUANTIZATION_GROUP_SIZE"] = settings.dynamic_group
     if settings.cache_dir:
         config["CACHE_DIR"] = settings.cache_dir
     return config

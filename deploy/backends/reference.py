@@ -70,7 +70,15 @@ def build_piece(model: Model) -> Callable[[Mapping[str, np.ndarray]], dict[str, 
     """Runs a piece of a graph as written, on one thread: its feeds are taken as they are."""
     session = _session(model, 1, True, False)
     names = [output.name for output in session.get_outputs()]
-    return lambda feeds: dict(zip(names, session.run(names, dict(feeds)), strict=True))
+
+    def run(feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        try:
+            return dict(zip(names, session.run(names, dict(feeds)), strict=True))
+        # ONNX Runtime's exceptions share no base class of their own
+        except Exception as error:
+            raise BuildError(f"{model.name}: ONNX Runtime stopped: {one_line(error)}") from None
+
+    return run
 
 
 class ReferenceEngine(Engine):

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @options.shape_option
 @options.batch_option
 @options.gate_options
+@options.int8_options
 @options.preprocess_options
 @options.recipe_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the bundle.")
@@ -79,11 +80,23 @@ def summary(bundle: Bundle) -> list[str]:
     latency = ", ".join(f"{name} {row['median_ms']:.3f} ms" for name, row in measured.items())
     where = "" if results["on_target"] else f", on this machine, not on {bundle.manifest['target']}"
     lines.append(f"latency    {latency} (median, interleaved{where})")
-    slower = _slower(measured, bundle.manifest["precision"])
+    slower = _slower(measured, results["precision"])
     if slower and results["on_target"]:
         lines.append(slower)
+    lines += _chosen(bundle)
     lines.append(f"report     {bundle.folder / 'report.html'}")
     return lines
+
+
+def _chosen(bundle: Bundle) -> list[str]:
+    """Which engine an INT8 build ships, and why; nothing where there was nothing to choose."""
+    from deploy.artifacts.precision import PrecisionChoice
+
+    path = bundle.folder / "precision.json"
+    if not path.is_file():
+        return []
+    choice = PrecisionChoice.load(path)
+    return [f"precision  {choice.chosen}: {choice.reason}"]
 
 
 def _slower(measured: dict[str, Any], precision: str) -> str | None:

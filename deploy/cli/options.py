@@ -90,7 +90,7 @@ shape_option = click.option(
 )
 data_options = _group(
     click.option("--data", metavar="URI", help="Samples: image folder, .npz, python:mod:function."),
-    click.option("--samples", type=click.IntRange(min=1), help="Calibrate on so many. [128]"),
+    click.option("--samples", type=click.IntRange(min=1), help="Calibrate on so many. [300]"),
     click.option(
         "--data-key",
         multiple=True,
@@ -117,7 +117,7 @@ preprocess_options = _group(
     ),
 )
 calibrator_options = _group(
-    click.option("--calibrator", metavar="NAME", help="minmax, entropy, or your own. [minmax]"),
+    click.option("--calibrator", metavar="NAME", help="mse, minmax, entropy, … [mse]"),
     click.option("--batch-size", type=click.IntRange(min=1), help="Samples read at a time. [8]"),
 )
 gate_options = _group(
@@ -125,6 +125,26 @@ gate_options = _group(
     click.option("--min-sqnr-db", type=float, metavar="DB", help="Least SQNR of every output."),
     click.option("--scores", metavar="OUTPUT", help="The output with one score per class."),
     click.option("--task", type=click.Choice(["auto", "classify", "none"]), help="[auto]"),
+)
+int8_options = _group(
+    click.option(
+        "--effort",
+        type=click.Choice(["fast", "default", "best"]),
+        help="fast: as it is; best: the noisiest layers stay float. [default]",
+    ),
+    click.option(
+        "--search-s", type=click.FloatRange(min=0), help="Seconds to time placements. [20]"
+    ),
+    click.option(
+        "--keep-float", multiple=True, metavar="LAYER|KIND", help="Not in INT8, such as Add."
+    ),
+    click.option(
+        "--approximate", multiple=True, metavar="NAME", help="Cheaper activation, such as swish."
+    ),
+    click.option("--int8-weights", is_flag=True, default=None, help="Weights alone as INT8."),
+    click.option("--int4-weights", is_flag=True, default=None, help="Weights alone as INT4."),
+    click.option("--dynamic", is_flag=True, default=None, help="With those: activations too."),
+    click.option("--workers", metavar="URI", help="Calibrate there: local:N, dask://host:port."),
 )
 precision_options = _group(
     click.option("--precision", type=click.Choice(_PRECISIONS), help="Of the engine."),

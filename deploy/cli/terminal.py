@@ -46,6 +46,10 @@ class Terminal(Progress):
         when = "reused" if reused else f"{seconds:.1f} s"
         click.echo(f"  {stage:<10} {result}  ({when})", err=True)
 
+    def caution(self, text: str) -> None:
+        self._stop()
+        click.echo(f"  warning    {text}", err=True)
+
     def close(self) -> None:
         self._stop()
 

@@ -1,87 +1,123 @@
-"""Weights rounded one input after the other, the rest moved to make up for what rounding lost.
+"""Integer weights rounded anew on their scales, so that a layer's output changes least.
 
-    min over integers q of  tr((W - Wq) H (W - Wq)^T),   H = E[x x^T]
+    Wq = round(W / s)   =>   integers that minimise  E[|W x - s Wq x|^2]
 
-is the squared error of the layer's output. Rounding column i leaves an error that the columns not
-yet rounded can take back: w_j -= (w_i - q_i) * U[i, j] / U[i, i], with U the upper Cholesky factor
-of H^-1. It pays for 4-bit weights; 8 bits gain nothing reliable. Costs nothing on the device.
+on the layer's inputs in the float model, one column after the other (see `deploy.rounding`). It
+pays below 8 bits. For W8A8 it gains nothing reliable, as activations lose more than weights do: no
+built-in target names it. A bias correction belongs behind it. Costs nothing on the device.
 
 Source: Frantar et al. 2022, "GPTQ: Accurate Post-Training Quantization for Generative Pre-trained
-Transformers", algorithm 1, with the columns in the order of falling diag(H) and scales fixed before
-(their "act-order" and "static groups").
+Transformers", algorithm 1.
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping, Sequence
+
 import numpy as np
+from onnx import TensorProto, numpy_helper
 
-from deploy.weight_grid import Grid
+from calibrators.samples import Sample
+from deploy.artifacts.model import Decision, Model, copy_proto
+from deploy.errors import CalibrationError
+from deploy.layer_weights import LayerWeight, layer_weights
+from deploy.rounding import compensated, output_db
+from deploy.second_moments import Reader, second_moments
+from deploy.stored_weights import StoredWeight, stored_weights
+from deploy.surgery.graph import to_graph
 
-# columns rounded before the others are told: small products become one large one
-_PANEL = 64
-# added to the diagonal, as a share of its mean: their value
-_DAMPING = 0.01
+_OPS = ("Conv", "Gemm", "MatMul")
+# bytes of E[x x^T] that are held at once; more weights take another pass over the samples
+_MOST_BYTES = 1 << 30
 
 
-def gptq_round(
-    rows: np.ndarray, hessian: np.ndarray, grid: Grid, *, damping: float = _DAMPING
-) -> np.ndarray:
-    """int32[rows, columns] on the grid, of less output error than the nearest integers.
+def gptq(quantized: Model, exact: Model, samples: Sequence[Sample]) -> Model:
+    """The Q/DQ model with other integers on the same scales; a Decision per weight.
 
-    rows: float32[rows, columns], what multiplies x: y = rows @ x. hessian: float64[columns,
-    columns], E[x x^T] or any multiple of it. The nearest integers where those are better (they can
-    be, where the grid saturates) or where the inputs were all zero. ValueError when the hessian's
-    size isn't the columns', or when it isn't finite.
+    CalibrationError for no samples, for NaN or Inf in them, and where a weight's inputs give no
+    Hessian, with the weight's name.
     """
-    columns = rows.shape[1]
-    if hessian.shape != (columns, columns):
-        raise ValueError(f"hessian {list(hessian.shape)} for {columns} columns")
-    if not np.isfinite(hessian).all():
-        raise ValueError("the hessian holds NaN or Inf")
-    nearest = grid.nearest(rows)
-    if not np.diag(hessian).any():
-        return nearest
-    order = np.argsort(-np.diag(hessian), kind="stable")
-    factor = _factor(hessian[np.ix_(order, order)], damping)
-    moved = _rounded(np.asarray(rows, np.float64)[:, order], factor, grid, order)
-    found = np.empty_like(moved)
-    found[:, order] = moved
-    before, after = (output_error(rows, grid.values(q), hessian) for q in (nearest, found))
-    return np.where((after < before)[:, None], found, nearest)
+    found, _ = layer_weights(to_graph(exact), _OPS, 0)
+    stored = stored_weights(quantized)
+    decisions: list[Decision] = []
+    pairs: list[tuple[LayerWeight, StoredWeight]] = []
+    for weight in found:
+        own = stored.get(frozenset(node.outputs[0].name for node in weight.nodes))
+        if own is None:
+            continue
+        reason = _refusal(weight, own)
+        if reason is None:
+            pairs.append((weight, own))
+        else:
+            decisions.append(_decision("skipped", weight.name, reason))
+    changed: dict[str, TensorProto] = {}
+    for part in _parts(pairs):
+        readers = [reader for weight, _ in part for reader in weight.readers]
+        moments = second_moments(exact, samples, readers)
+        for weight, own in part:
+            values, reason = _rounded(weight, own, moments)
+            changed[own.name] = numpy_helper.from_array(values, own.name)
+            decisions.append(_decision("applied", weight.name, reason))
+    proto = copy_proto(quantized.proto)
+    for initializer in proto.graph.initializer:
+        if initializer.name in changed:
+            initializer.CopyFrom(changed[initializer.name])
+    return quantized.derive(proto, decisions)
 
 
-def output_error(rows: np.ndarray, stored: np.ndarray, hessian: np.ndarray) -> np.ndarray:
-    """float64[rows]: E[(w x - w' x)^2] of every output."""
-    gap = stored.astype(np.float64) - rows
-    return np.asarray(np.einsum("rc,rc->r", gap @ hessian, gap))
+def _refusal(weight: LayerWeight, own: StoredWeight) -> str | None:
+    """Why a weight keeps its integers; None when it can be rounded anew."""
+    if own.values.shape != weight.values.shape:
+        return f"{list(own.values.shape)} in the float model {list(weight.values.shape)}"
+    if own.scale.size > 1 and own.axis != weight.axis:
+        return f"its scales lie along axis {own.axis}, its outputs along {weight.axis}"
+    if not weight.readers:
+        return "what it is multiplied with is no plain tensor or window"
+    return None
 
 
-def _factor(hessian: np.ndarray, damping: float) -> np.ndarray:
-    """float64: the upper triangular U with H^-1 = U^T U."""
-    damped = hessian + damping * np.diag(hessian).mean() * np.eye(len(hessian))
-    # H = R R^T with R upper triangular is the Cholesky factor read backwards; then U = R^-1
+def _parts(
+    pairs: Sequence[tuple[LayerWeight, StoredWeight]],
+) -> Iterator[list[tuple[LayerWeight, StoredWeight]]]:
+    """Weights whose moments fit into memory together, in order."""
+    part: list[tuple[LayerWeight, StoredWeight]] = []
+    held = 0
+    for weight, own in pairs:
+        size = sum(_moment_bytes(weight, reader) for reader in weight.readers)
+        if part and held + size > _MOST_BYTES:
+            yield part
+            part, held = [], 0
+        part.append((weight, own))
+        held += size
+    if part:
+        yield part
+
+
+def _moment_bytes(weight: LayerWeight, reader: Reader) -> int:
+    groups = reader.window.groups if reader.window else 1
+    return 8 * groups * weight.columns**2
+
+
+def _rounded(
+    weight: LayerWeight, own: StoredWeight, moments: Mapping[Reader, np.ndarray]
+) -> tuple[np.ndarray, str]:
+    """The constant's new values, and what they gain."""
+    rows, hessian = weight.rows(), weight.hessian(moments)
+    assert hessian is not None
+    grid = own.grid(len(rows))
     try:
-        backwards = np.linalg.cholesky(damped[::-1, ::-1])
-    except np.linalg.LinAlgError:
-        raise ValueError("the hessian is no sum of x x^T: it isn't positive definite") from None
-    return np.triu(np.linalg.inv(backwards[::-1, ::-1]))
+        integers = compensated(rows, hessian, grid)
+    except ValueError as error:
+        raise CalibrationError(
+            f"weight {weight.name!r}: {error}; leave gptq out of the target's corrections"
+        ) from None
+    nearest = grid.nearest(rows)
+    before, after = (output_db(rows, grid.values(q), hessian) for q in (nearest, integers))
+    moved = np.count_nonzero(integers != nearest) / integers.size
+    reason = f"the output {before:.1f} -> {after:.1f} dB, {moved:.0%} of the integers moved"
+    new = integers if own.values.dtype != np.float32 else grid.values(integers)
+    return weight.shaped(new).astype(own.values.dtype), reason
 
 
-def _rounded(rows: np.ndarray, factor: np.ndarray, grid: Grid, order: np.ndarray) -> np.ndarray:
-    """int32[rows, columns] in that order; row i of `factor` says what column i asks of the rest."""
-    columns = rows.shape[1]
-    scale, zero = (
-        np.broadcast_to(part, rows.shape)[:, order].T.astype(np.float64)
-        for part in grid.per_column(columns)
-    )
-    left, found = np.array(rows.T, order="C"), np.empty(rows.T.shape, np.int32)
-    for start in range(0, columns, _PANEL):
-        end = min(start + _PANEL, columns)
-        lost = np.empty((end - start, len(rows)))
-        for i in range(start, end):
-            steps = np.clip(np.rint(left[i] / scale[i]) + zero[i], grid.low, grid.high)
-            found[i] = steps
-            lost[i - start] = (left[i] - (steps - zero[i]) * scale[i]) / factor[i, i]
-            left[i + 1 : end] -= np.outer(factor[i, i + 1 : end], lost[i - start])
-        left[end:] -= factor[start:end, end:].T @ lost
-    return found.T
+def _decision(outcome: str, subject: str, reason: str) -> Decision:
+    return Decision("correct", "gptq", outcome, subject, reason)  # type: ignore[arg-type]

@@ -8,7 +8,7 @@ from typing import Any
 from deploy.artifacts.ranges import Ranges, TensorRange
 from deploy.report import units
 from deploy.report.summary import Content
-from deploy.report.table import Cell, Row, folded, name, number, paragraph, table
+from deploy.report.table import Cell, Row, folded, name, number, paragraph, table, words
 
 _FOLDED = 40
 
@@ -20,7 +20,7 @@ def calibration(content: Content, ranges: Ranges | None) -> dict[str, str]:
     order = graph_order(content, ranges)
     used = _quantized(content)
     cells = [_row(key, ranges.tensors[key], key in used) for key in order]
-    columns = ["Tensor", "Quantized", "#Low", "#High", "#Seen low", "#Seen high", "#Cut off"]
+    columns = ["Tensor", "Quantized", "#Low", "#High", "#Seen low", "#Seen high", "#Cut off", "Why"]
     return {
         "calibration": "yes",
         "calibration_words": paragraph(_words(content, ranges, used)),
@@ -38,27 +38,6 @@ def graph_order(content: Content, ranges: Ranges) -> list[str]:
     return sorted(ranges.tensors, key=lambda key: (place.get(key, -1), key))
 
 
-def cut_off(found: TensorRange) -> float:
-    """About which part of the values lies outside the range, read from the histogram.
-
-    A bar that the range cuts counts in proportion, and reaches no farther than what was seen.
-    """
-    low, high = min(found.range.low, 0.0), max(found.range.high, 0.0)
-    if low <= found.seen.low and found.seen.high <= high:
-        return 0.0
-    outside = 0.0
-    for index, count in enumerate(found.picture.counts):
-        start = found.picture.start + index * found.picture.width
-        left, right = max(start, found.seen.low), min(start + found.picture.width, found.seen.high)
-        if right > left:
-            inside = max(0.0, min(right, high) - max(left, low))
-            outside += count * (1 - inside / (right - left))
-        elif not low <= left <= high:
-            outside += count
-    # seen outside, yet in no bar: the picture is drawn from a part of the values
-    return max(outside / max(sum(found.picture.counts), 1), 1e-9)
-
-
 def described(label: str, data: Mapping[str, Any] | None) -> Row | None:
     """One row about a set of samples."""
     if data is None:
@@ -68,7 +47,7 @@ def described(label: str, data: Mapping[str, Any] | None) -> Row | None:
 
 
 def _words(content: Content, ranges: Ranges, used: set[str]) -> str:
-    cut = sum(cut_off(found) > 0 for key, found in ranges.tensors.items() if key in used)
+    cut = sum(found.clipped > 0 for key, found in ranges.tensors.items() if key in used)
     settings = ", ".join(f"{k} {v}" for k, v in sorted(ranges.source.settings.items()))
     count = len(used & set(ranges.tensors))
     text = (
@@ -101,10 +80,10 @@ def _quantized(content: Content) -> set[str]:
 
 def _row(key: str, found: TensorRange, used: bool) -> Row:
     bounds = (found.range.low, found.range.high, found.seen.low, found.seen.high)
-    cut = cut_off(found)
     return [
         name(key),
         "yes" if used else Cell("no", looks="quiet"),
         *[number(units.plain(value), value) for value in bounds],
-        number(units.share(cut), cut),
+        number(units.share(found.clipped), found.clipped),
+        words(found.reason),
     ]

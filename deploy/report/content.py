@@ -12,7 +12,10 @@ from deploy.analysis.device import Device
 from deploy.analysis.graph_cost import graph_cost
 from deploy.analysis.layer_cost import layer_costs
 from deploy.analysis.layer_error import layer_errors
+from deploy.analysis.layer_precision import layer_precisions
+from deploy.analysis.observed_sizes import with_observed_sizes
 from deploy.analysis.roofline import analysis
+from deploy.analysis.stored_weights import stored_weights
 from deploy.artifacts.model import as_rows
 from deploy.build import load_engine
 from deploy.data import SampleSet
@@ -48,17 +51,21 @@ def report_content(findings: Findings) -> dict[str, Any]:
         },
         "sizes": _sizes(findings),
         "graph": [
-            {"stage": name, **asdict(graph_cost(model))}
+            {"stage": name, **asdict(graph_cost(with_observed_sizes(model)))}
             for name, model in graphs.items()
             if name != "source"
         ],
         "decisions": [row for name in graphs for row in as_rows(graphs[name].decisions)],
         "parity": findings.parity.to_json(),
         "layer_errors": _layer_errors(findings),
+        "choice": _choice(findings),
+        "precision_layers": _precision_layers(findings),
+        "weights": _weights(findings),
         "layers": layers,
         "roofline": _roofline(findings),
         "engine": properties,
         "measured": {
+            "tried": _tried(findings),
             "created": datetime.now(UTC).isoformat(timespec="seconds"),
             "machine": f"{platform.system()} {platform.machine()}, {properties.get('device_name')}",
             "latency": {name: asdict(row) for name, row in findings.latency.items()},
@@ -76,7 +83,7 @@ def _summary(findings: Findings, properties: dict[str, str]) -> dict[str, Any]:
         "model": findings.graphs["source"].name,
         "target": findings.target.name,
         "target_title": findings.target.title,
-        "precision": findings.precision,
+        "precision": findings.label,
         "on_target": findings.target.host,
         "accuracy": asdict(parity.task) if parity.task else None,
         "sqnr_db": min(o.sqnr_db for o in parity.outputs),
@@ -120,10 +127,43 @@ def _roofline(findings: Findings) -> dict[str, Any]:
     built = graphs.get("quantized", graphs["fused"])
     fused = analysis(layer_costs(graphs["fused"]), [device])
     return {
-        "loaded": analysis(layer_costs(graphs["loaded"]), [device]),
+        "loaded": analysis(layer_costs(with_observed_sizes(graphs["loaded"])), [device]),
         "fused": {key: value for key, value in fused.items() if key != "layers"},
         "built": analysis(layer_costs(built), [device], precision),
     }
+
+
+def _choice(findings: Findings) -> dict[str, Any] | None:
+    """What of the choice doesn't depend on a clock: the sensitivity, and what stays float."""
+    if findings.choice is None:
+        return None
+    row = asdict(findings.choice)
+    return {key: row[key] for key in ("sensitivity", "kept_float", "measured_here")}
+
+
+def _tried(findings: Findings) -> dict[str, Any] | None:
+    """Which engine was chosen among which, and why."""
+    if findings.choice is None:
+        return None
+    row = asdict(findings.choice)
+    return {key: row[key] for key in ("chosen", "reason", "tried")}
+
+
+def _precision_layers(findings: Findings) -> list[dict[str, Any]]:
+    """Which layers are INT8 and why; empty where INT8 wasn't asked for."""
+    if findings.choice is None:
+        return []
+    graphs = findings.graphs
+    exact = graphs.get("equalized", graphs["fused"])
+    return [asdict(row) for row in layer_precisions(exact, graphs.get("quantized"))]
+
+
+def _weights(findings: Findings) -> list[dict[str, Any]]:
+    """What a weight-only build stored how; empty for others."""
+    graphs = findings.graphs
+    if "compressed" not in graphs:
+        return []
+    return [asdict(row) for row in stored_weights(graphs["fused"], graphs["compressed"])]
 
 
 def _layer_errors(findings: Findings) -> list[dict[str, Any]]:
@@ -131,4 +171,6 @@ def _layer_errors(findings: Findings) -> list[dict[str, Any]]:
     if "quantized" not in graphs:
         return []
     samples = findings.data.evaluation.first(_ERROR_SAMPLES)
-    return [asdict(row) for row in layer_errors(graphs["fused"], graphs["quantized"], samples)]
+    # an equalized tensor holds other values than the fused graph's of the same name
+    exact = graphs.get("equalized", graphs["fused"])
+    return [asdict(row) for row in layer_errors(exact, graphs["quantized"], samples)]

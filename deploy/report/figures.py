@@ -218,9 +218,18 @@ def tensors(ranges: Mapping[str, TensorRange]) -> list[Figure]:
             "start": found.picture.start,
             "width": found.picture.width,
             "counts": list(found.picture.counts),
+            "words": _cut(found),
         }
         for name, found in ranges.items()
     ]
+
+
+def _cut(found: TensorRange) -> str:
+    """What the range cuts off, in the calibrator's words where it has some."""
+    if found.reason:
+        return found.reason
+    share = units.share(found.clipped).replace("\N{NO-BREAK SPACE}", " ")
+    return f"{share} of the values cut off" if found.clipped else "nothing cut off"
 
 
 def _short(value: float) -> float:

@@ -13,11 +13,15 @@ from pathlib import Path
 from string import Template
 from typing import Any
 
+from deploy.artifacts.audit import Audit
 from deploy.artifacts.ranges import Ranges
-from deploy.report import figures
-from deploy.report.calibration import calibration, cut_off, graph_order
+from deploy.report import figures, precision_figures
+from deploy.report.adjusted import adjusted
+from deploy.report.audit import audit_section, growth
+from deploy.report.calibration import calibration, graph_order
 from deploy.report.changes import changes, reproduce
 from deploy.report.measured import accuracy, layers, speed
+from deploy.report.precision import kept, precision
 from deploy.report.roofline import roofline
 from deploy.report.summary import summary
 
@@ -25,21 +29,24 @@ _HERE = Path(__file__).parent
 _BLOCK = re.compile(r"<!-- if (\w+) -->(.*?)<!-- end \1 -->\n?", re.DOTALL)
 
 
-def render(content: dict[str, Any], ranges: Ranges | None) -> str:
+def render(content: dict[str, Any], ranges: Ranges | None, audited: Audit | None = None) -> str:
     """The whole report as one HTML file; the same content gives the same page."""
     values = {
         **summary(content),
+        **precision(content, ranges),
         **accuracy(content),
         **speed(content),
         **layers(content),
         **roofline(content),
         **calibration(content, ranges),
+        **adjusted(content),
+        **audit_section(audited),
         **changes(content),
         **reproduce(content, ranges),
         "style": _part("page.css"),
         "script": _inside_script(_part("page.js")),
         "plotly": _inside_script(vendored_plotly()),
-        "drawn_from": embedded(_drawn(content, ranges)),
+        "drawn_from": embedded(_drawn(content, ranges, audited)),
     }
     return Template(_kept(_part("page.html"), values)).substitute(values)
 
@@ -57,7 +64,9 @@ def embedded(value: Any) -> str:
     return text
 
 
-def _drawn(content: Mapping[str, Any], ranges: Ranges | None) -> dict[str, Any]:
+def _drawn(
+    content: Mapping[str, Any], ranges: Ranges | None, audited: Audit | None
+) -> dict[str, Any]:
     """What page.js draws: a figure per element, and histograms, the most cut off tensor first."""
     rows = content["measured"]["latency"]
     drawn: dict[str, figures.Figure] = {}
@@ -67,10 +76,25 @@ def _drawn(content: Mapping[str, Any], ranges: Ranges | None) -> dict[str, Any]:
         drawn["layers"] = figures.layers(content["layer_errors"])
     if content["roofline"]["built"]["layers"]:
         drawn["roofline"] = figures.roofline(content["roofline"])
+    drawn |= _chosen(content)
+    if audited is not None and audited.curve is not None:
+        drawn["growth"] = growth(audited.curve)
     order = graph_order(content, ranges) if ranges is not None else []
     tensors = {name: ranges.tensors[name] for name in order} if ranges is not None else {}
-    first = max(range(len(order)), key=lambda i: (cut_off(tensors[order[i]]), -i), default=0)
+    first = max(range(len(order)), key=lambda i: (tensors[order[i]].clipped, -i), default=0)
     return {"figures": drawn, "tensors": figures.tensors(tensors), "first": first}
+
+
+def _chosen(content: Mapping[str, Any]) -> dict[str, figures.Figure]:
+    """The figures about the choice of precision, where there was one."""
+    tried, choice = content["measured"]["tried"], content["choice"]
+    if tried is None or choice is None:
+        return {}
+    drawn = {"pareto": precision_figures.pareto(tried["tried"], tried["chosen"])}
+    if choice["sensitivity"]:
+        noise = choice["sensitivity"]
+        drawn["sensitivity"] = precision_figures.sensitivity(noise, kept(content))
+    return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
 def _kept(page: str, values: Mapping[str, str]) -> str:

@@ -103,7 +103,7 @@
       row.setAttribute("aria-selected", String(Number(row.dataset.row) === index));
     });
     byId("histogram-words").textContent =
-      `${t.name}: range ${t.used[0]} to ${t.used[1]}, seen ${t.seen[0]} to ${t.seen[1]}.`;
+      `${t.name}: range ${t.used[0]} to ${t.used[1]}, seen ${t.seen[0]} to ${t.seen[1]}; ${t.words}.`;
     return draw("figure-histogram", histogram(t), width);
   }
 

@@ -11,7 +11,7 @@ _LONG = 20
 
 @dataclass(frozen=True)
 class Cell:
-    """Text; what to sort by when it is a number; and its looks: name, good, bad or quiet."""
+    """Text; what to sort by when it is a number; and its looks: name, words, good, bad or quiet."""
 
     text: str
     value: float | None = None
@@ -24,6 +24,17 @@ Row = Sequence[Cell | str]
 def name(text: str) -> Cell:
     """A tensor, node or file: an identifier that somebody else chose."""
     return Cell(text, looks="name")
+
+
+def words(text: str) -> Cell:
+    """A sentence, which gets room to stand in few lines."""
+    return Cell(text, looks="words")
+
+
+def filled(columns: Sequence[str], rows: Sequence[Row]) -> tuple[list[str], list[Row]]:
+    """The table without the columns in which no row says anything."""
+    kept = [i for i in range(len(columns)) if any(str(getattr(r[i], "text", r[i])) for r in rows)]
+    return [columns[i] for i in kept], [[row[i] for i in kept] for row in rows]
 
 
 def number(text: str, value: float) -> Cell:

@@ -158,12 +158,15 @@ class _Driver:
         if self.graph.opset != old_opset:
             reason += f"; the model's opset raised from {old_opset} to {self.graph.opset}"
         self.fired.append(self._decision("applied", subject, reason, found.bytes_saved))
-        return [*neighbours, *made, *readers]
+        # each once: a chain of new nodes would be visited as often as it has links
+        return list({id(n): n for n in (*neighbours, *made, *readers)}.values())
 
     def _make(self, new: New) -> gs.Node:
         for index, tensor in enumerate(new.outputs):
             if not tensor.name:
-                tensor.name = self._fresh(f"{_anchor(new)}/{self.name}/{new.op}_{index}")
+                # within a chain, named after its end and not after one another
+                anchor = _anchor(new).split(f"/{self.name}/")[0]
+                tensor.name = self._fresh(f"{anchor}/{self.name}/{new.op}_{index}")
         anchor = new.outputs[0].name
         inputs = [
             value

@@ -21,7 +21,8 @@ from deploy.cli import run
 from deploy.recipe import Recipe
 
 Deploy = Callable[..., Any]
-SMALL = ("--samples", "16", "--eval-samples", "60")
+# which placement is the fastest, a clock decides: not here
+SMALL = ("--samples", "16", "--eval-samples", "60", "--search-s", "0")
 
 
 @dataclass(frozen=True)
@@ -62,7 +63,7 @@ def int8(tmp_path_factory: pytest.TempPathFactory, digits: Path, data: tuple[str
 
     folder = tmp_path_factory.mktemp("int8") / "out"
     command = ["build", str(digits / "digits.onnx"), "--target", "cpu", "--int8", *data]
-    command += ["--max-drop", "0.5", "-o", str(folder), "--json"]
+    command += ["--max-drop", "0.5", "--search-s", "0", "-o", str(folder), "--json"]
     printed = io.StringIO()
     with contextlib.redirect_stdout(printed):
         assert run(command) == 0
@@ -86,6 +87,8 @@ FILES = {
     "parity/worst/engine.npz",
     "parity/worst/reference.npz",
     "parity/worst/samples.npz",
+    "audit.json",
+    "precision.json",
     "ranges.json",
     "report.html",
     "report.json",
@@ -182,7 +185,7 @@ def test_verify_sees_an_edited_manifest(int8: Built, deploy: Deploy, tmp_path: P
 def test_report_tells_the_whole_story(int8: Built) -> None:
     report = int8.report
     stages = [row["stage"] for row in report["graph"]]
-    assert stages == ["loaded", "simplified", "fused", "quantized"]
+    assert stages == ["loaded", "simplified", "fused", "equalized", "quantized"]
     assert {d["stage"] for d in report["decisions"]} >= {"simplify", "fuse", "quantize"}
     assert all(d["reason"] for d in report["decisions"]), "a decision without a reason"
     assert report["parity"]["passed"] is True
@@ -236,7 +239,9 @@ def test_quantized_model_is_explicit_and_checked(int8: Built) -> None:
 def test_same_command_elsewhere_gives_the_same_bytes(
     int8: Built, build: Callable[..., Any], data: tuple[str, ...]
 ) -> None:
-    again, _ = build("--target", "cpu", "--int8", *data, "--max-drop", "0.5", "--json")
+    again, _ = build(
+        *("--target", "cpu", "--int8", *data, "--max-drop", "0.5", "--search-s", "0", "--json")
+    )
     first, second = files_of(int8.folder), files_of(again)
     assert set(first) == set(second)
     differs = {name for name in first if first[name] != second[name]}
@@ -322,14 +327,23 @@ class TestGate:
         Path("coarse.toml").write_text('extends = "cpu"\n[quantization]\nweight_bits = 3\n')
         words = ("build", "digits.onnx", "--int8", "--target", "coarse.toml", "-o", "out")
         words += ("--data", "calib.npz", "--eval-data", "noise.npz", "--min-sqnr-db", "0")
-        ran = deploy(*words, "--max-drop", "0.5")
+        words += ("--max-drop", "0.5", "--search-s", "0")
+        ran = deploy(*words, "--effort", "fast")
         assert ran.code == 3
         assert re.search(r"accuracy drop \(points\) is \d+\.\d\d, needs 0\.5", ran.errors[0])
         # without labels the same loss shows as disagreement with float32
         np.savez("noise.npz", image=x)
-        ran = deploy(*words, "--max-drop", "0.5")
+        ran = deploy(*words, "--effort", "fast")
         assert ran.code == 3
         assert re.search(r"disagreement \(points\) is \d+\.\d\d, needs 0\.5", ran.errors[0])
+        # with the time for it, layers go back to float until the gate holds
+        ran = deploy(*words)
+        assert ran.code == 0
+        choice = json.loads(Path("out/precision.json").read_text())
+        tried = {row["name"]: row for row in choice["tried"]}
+        assert tried["all"]["outcome"].startswith("missed a gate: top-1 disagreement")
+        assert tried[choice["chosen"]]["outcome"] == "passed"
+        assert len(choice["sensitivity"]) > 5
 
 
 class TestSettings:

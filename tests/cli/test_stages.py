@@ -33,10 +33,13 @@ def chain(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
             "load digits.onnx -o loaded.onnx",
             "simplify loaded.onnx -o simple.onnx",
             "fuse simple.onnx --target cpu -o fused.onnx",
-            "calibrate fused.onnx --data calib.npz --samples 16 --calibrator minmax -o ranges.json",
-            "quantize fused.onnx --ranges ranges.json --target cpu -o quantized.onnx",
+            "equalize fused.onnx --target cpu --data calib.npz --samples 16 -o equal.onnx",
+            "calibrate equal.onnx --data calib.npz --samples 16 --calibrator mse -o ranges.json",
+            "quantize equal.onnx --ranges ranges.json --target cpu -o placed.onnx",
+            "correct placed.onnx equal.onnx --data calib.npz --samples 16 -o quantized.onnx",
             "compile quantized.onnx --target cpu --int8 -o engine",
-            "build digits.onnx --int8 --data calib.npz --samples 16 --eval-samples 40 -o bundle",
+            "build digits.onnx --int8 --data calib.npz --samples 16 --eval-samples 40 "
+            "--search-s 0 -o bundle",
         ):
             assert run(command.split()) == 0, command
     assert Path.cwd() == before
@@ -77,7 +80,12 @@ def test_by_hand_and_by_build_are_the_same_bytes(chain: Path, stage: str, bundle
             "calibrate fused.onnx --data calib.npz --samples 8 -o new.json",
             {"output", "tensors", "reused", "samples"},
         ),
-        ("quantize fused.onnx --ranges ranges.json -o new.onnx", {"output", "decisions"}),
+        ("equalize fused.onnx --data calib.npz --samples 8 -o new.onnx", {"output", "decisions"}),
+        ("quantize equal.onnx --ranges ranges.json -o new.onnx", {"output", "decisions"}),
+        (
+            "correct placed.onnx equal.onnx --data calib.npz --samples 8 -o new.onnx",
+            {"output", "decisions"},
+        ),
         ("compile quantized.onnx -o new", {"output", "precision", "inputs", "outputs"}),
         ("parity digits.onnx engine --data test.npz", {"passed", "outputs", "gates", "task"}),
         ("parity bundle", {"passed", "outputs", "gates", "task"}),

@@ -18,6 +18,8 @@ COMMANDS = [
     "build",
     "calibrate",
     "compile",
+    "correct",
+    "equalize",
     "fuse",
     "load",
     "parity",

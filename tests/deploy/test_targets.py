@@ -285,7 +285,10 @@ class TestRefused:
         [
             ('presicions = ["fp32"]', "unknown key 'presicions' (did you mean 'precisions'?)"),
             ("[engine]\nthread = 2", "unknown key 'engine.thread' (did you mean 'threads'?)"),
-            ("[quantization]\nbits = 8", "allowed: activation_dtype, activation_symmetric, bias_form"),
+            (
+                "[quantization]\nbits = 8",
+                "allowed: activation_dtype, activation_symmetric, bias_form",
+            ),
             ("[engine]\nbatch = 0", "batch = 0; give a size from 1 up"),
             ("[engine]\nthreads = -1", "engine.threads = -1: should be greater than or equal to 0"),
             ("[quantization]\nweight_bits = 9", "weight_bits = 9: should be less than or equal"),

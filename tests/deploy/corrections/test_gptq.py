@@ -1,141 +1,130 @@
-"""Error-compensating rounding: less output error than the nearest integers, on the same grid."""
+"""Integers of a Q/DQ graph rounded anew: the same grid, less error behind every layer."""
 
 from __future__ import annotations
 
 import numpy as np
+import onnx
 import pytest
+from helpers import model_from, weight
+from onnx import numpy_helper
+from quantized import DIALECTS, correlated, in_int8, samples_of, sqnr_db
 
-from deploy.corrections.gptq import gptq_round, output_error
-from deploy.weight_grid import Grid, fit_grid
+from deploy.artifacts.model import Model
+from deploy.corrections import gptq as module
+from deploy.corrections.gptq import gptq
+from deploy.stored_weights import stored_weights
 
-
-def correlated(columns: int, samples: int = 400, seed: int = 1) -> np.ndarray:
-    """float64[samples, columns]: a few directions and a little noise, columns of unequal size."""
-    random = np.random.default_rng(seed)
-    few = random.standard_normal((samples, columns // 4)) @ random.standard_normal(
-        (columns // 4, columns)
-    )
-    sizes = np.linspace(0.2, 2.0, columns)
-    return (few + 0.3 * random.standard_normal((samples, columns))) * sizes
-
-
-def weights(rows: int, columns: int, seed: int = 2) -> np.ndarray:
-    random = np.random.default_rng(seed)
-    return (0.05 * random.standard_normal((rows, columns)) + 0.002).astype(np.float32)
+LAYERS = {
+    "dense": ("Conv<pads = [1,1,1,1]>(x, w)", weight(6, 4, 3, 3, seed=1)),
+    "grouped": ("Conv<group = 2>(x, w)", weight(6, 2, 3, 3, seed=2)),
+    "depthwise": ("Conv<group = 4, strides = [2,1]>(x, w)", weight(8, 1, 3, 3, seed=3)),
+}
 
 
-def true_error(x: np.ndarray, rows: np.ndarray, stored: np.ndarray) -> float:
-    """Sum of (x W - x Wq)^2, computed from the samples themselves."""
-    return float(((x @ (stored.astype(np.float64) - rows).T) ** 2).sum())
+def conv(op: str, values: np.ndarray) -> Model:
+    text = f"g (float[N,4,7,9] x) => (float[N,M,K,L] y) {{ a = {op} y = Relu(a) }}"
+    return model_from(text, {"w": values})
 
 
-@pytest.mark.parametrize("symmetric", [True, False])
-@pytest.mark.parametrize("group", [None, 16])
-@pytest.mark.parametrize(("bits", "gain"), [(4, 0.5), (8, 0.5)])
-def test_output_error_is_far_below_that_of_the_nearest(
-    bits: int, gain: float, group: int | None, symmetric: bool
-) -> None:
-    x, rows = correlated(96), weights(24, 96)
-    grid = fit_grid(rows, bits, symmetric=symmetric, group=group)
-    found = gptq_round(rows, x.T @ x, grid)
-    assert found.dtype == np.int32 and found.shape == rows.shape
-    assert grid.low <= found.min() and found.max() <= grid.high
-    nearest = true_error(x, rows, grid.values(grid.nearest(rows)))
-    assert true_error(x, rows, grid.values(found)) < gain * nearest
+def dense(op: str = "Gemm(x, w)", turned: bool = False) -> Model:
+    values = weight(24, 10, seed=4)
+    text = f"g (float[N,24] x) => (float[N,10] y) {{ y = {op} }}"
+    return model_from(text, {"w": values.T.copy() if turned else values})
 
 
-def test_it_generalizes_to_other_samples_of_the_same_kind() -> None:
-    x, rows = correlated(64, samples=1200), weights(16, 64)
-    seen, unseen = x[:600], x[600:]
-    grid = fit_grid(rows, 4, group=32)
-    found = gptq_round(rows, seen.T @ seen, grid)
-    nearest = true_error(unseen, rows, grid.values(grid.nearest(rows)))
-    assert true_error(unseen, rows, grid.values(found)) < 0.6 * nearest
+def integers(model: Model) -> dict[str, np.ndarray]:
+    kind = onnx.TensorProto.INT8
+    weights = model.proto.graph.initializer
+    return {
+        w.name: numpy_helper.to_array(w) for w in weights if w.data_type == kind and len(w.dims) > 1
+    }
 
 
-def test_inputs_without_correlation_leave_the_nearest() -> None:
-    rows = weights(8, 32)
-    grid = fit_grid(rows, 4)
-    np.testing.assert_array_equal(gptq_round(rows, np.eye(32), grid), grid.nearest(rows))
+def assert_better(model: Model, gain_db: float, **form: object) -> None:
+    everything = correlated(model)
+    samples, unseen = everything[:200], everything[200:]
+    quantized, exact = in_int8(model, samples, weight_bits=4, **form)
+    after = gptq(quantized, exact, samples)
+    before_db, after_db = (sqnr_db(exact, m, unseen) for m in (quantized, after))
+    assert after_db > before_db + gain_db
+    before, found = integers(quantized), integers(after)
+    assert list(before) == list(found)
+    for name, values in found.items():
+        assert np.abs(values).max() <= np.abs(before[name]).max()
+        assert (values != before[name]).any()
 
 
-def test_the_hessian_may_be_any_multiple() -> None:
-    x, rows = correlated(48), weights(8, 48)
-    grid = fit_grid(rows, 4)
-    hessian = x.T @ x
-    np.testing.assert_array_equal(
-        gptq_round(rows, hessian, grid), gptq_round(rows, hessian * 2.0**-9, grid)
-    )
+@pytest.mark.parametrize(("op", "values"), LAYERS.values(), ids=LAYERS)
+def test_a_convolution_loses_less(op: str, values: np.ndarray) -> None:
+    assert_better(conv(op, values), 0.3)
 
 
-def test_more_columns_than_a_panel_agree_with_one_column_at_a_time() -> None:
-    """Against the paper's algorithm written down as it stands, with the inverse made explicitly."""
-    x, rows = correlated(150, samples=900), weights(5, 150)
-    grid = fit_grid(rows, 4)
-    hessian = x.T @ x
-    order = np.argsort(-np.diag(hessian), kind="stable")
-    damped = hessian + 0.01 * np.diag(hessian).mean() * np.eye(150)
-    inverse = np.linalg.inv(damped[np.ix_(order, order)])
-    left, expected = rows.astype(np.float64)[:, order], np.empty((5, 150), int)
-    scale = grid.scale[:, 0].astype(np.float64)
-    for i in range(150):
-        steps = np.clip(np.rint(left[:, i] / scale), grid.low, grid.high)
-        expected[:, order[i]] = steps
-        lost = (left[:, i] - steps * scale) / inverse[i, i]
-        left -= np.outer(lost, inverse[i])
-        inverse -= np.outer(inverse[:, i], inverse[i]) / inverse[i, i]
-    np.testing.assert_array_equal(gptq_round(rows, hessian, grid), expected)
+@pytest.mark.parametrize("op", ["Gemm(x, w)", "MatMul(x, w)"])
+def test_a_matrix_loses_less(op: str) -> None:
+    assert_better(dense(op), 0.3)
 
 
-def test_inputs_that_were_always_zero_leave_the_nearest() -> None:
-    rows = weights(4, 16)
-    grid = fit_grid(rows, 4)
-    np.testing.assert_array_equal(gptq_round(rows, np.zeros((16, 16)), grid), grid.nearest(rows))
+def test_a_turned_gemm_loses_less() -> None:
+    assert_better(dense("Gemm<transB = 1>(x, w)", turned=True), 0.3)
 
 
-def test_a_column_that_was_always_zero_changes_nothing_else() -> None:
-    x, rows = correlated(32), weights(6, 32)
-    x[:, 5] = 0
-    grid = fit_grid(rows, 4)
-    found = gptq_round(rows, x.T @ x, grid)
-    nearest = grid.nearest(rows)
-    np.testing.assert_array_equal(found[:, 5], nearest[:, 5])
-    assert (found != nearest).any()
+def test_floats_in_front_of_a_pair_lie_on_the_grid() -> None:
+    model = dense()
+    samples = correlated(model)
+    form = {"weight_bits": 4, **DIALECTS["W -> Q -> DQ"]}
+    quantized, exact = in_int8(model, samples, **form)
+    after = gptq(quantized, exact, samples)
+    (stored,) = stored_weights(after).values()
+    steps = stored.values / stored.scale
+    np.testing.assert_allclose(steps, np.rint(steps), atol=1e-5)
+    assert sqnr_db(exact, after, samples) > sqnr_db(exact, quantized, samples) + 0.3
 
 
-def test_never_worse_than_the_nearest_in_any_row() -> None:
-    # a grid far too small saturates: what one column can't hold, the next can't make up for
-    random = np.random.default_rng(0)
-    x = random.standard_normal((50, 2)) @ random.standard_normal((2, 6))
-    x += 0.05 * random.standard_normal((50, 6))
-    rows = random.standard_normal((8, 6)).astype(np.float32)
-    whole = fit_grid(rows, 4)
-    grid = Grid(whole.scale * np.float32(0.3), whole.zero_point, whole.low, whole.high)
-    hessian = x.T @ x
-    found = gptq_round(rows, hessian, grid)
-    before = output_error(rows, grid.values(grid.nearest(rows)), hessian)
-    after = output_error(rows, grid.values(found), hessian)
-    assert (after <= before).all()
-    assert (after == before).any() and (after < before).any()
+def test_two_layers_of_one_weight_share_the_integers() -> None:
+    text = """g (float[N,24] x) => (float[N,24] y) {
+        a = Gemm(x, w) r = Relu(a) y = Gemm(r, w)
+    }"""
+    assert_better(model_from(text, {"w": weight(24, 24, seed=5) / 5}), 0.3)
 
 
-def test_output_error_is_that_of_the_samples() -> None:
-    x, rows = correlated(20), weights(3, 20)
-    stored = np.round(rows, 2)
-    errors = output_error(rows, stored, x.T @ x)
-    assert errors.shape == (3,)
-    assert errors.sum() == pytest.approx(true_error(x, rows, stored), rel=1e-9)
+def test_weights_beyond_the_memory_take_more_passes(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = """g (float[N,24] x) => (float[N,5] y) {
+        a = Gemm(x, w) r = Relu(a) b = Gemm(r, v) y = Gemm(b, u)
+    }"""
+    weights = {"w": weight(24, 12), "v": weight(12, 8), "u": weight(8, 5)}
+    model = model_from(text, weights)
+    samples = samples_of(model)
+    quantized, exact = in_int8(model, samples)
+    whole = gptq(quantized, exact, samples)
+    passes: list[int] = []
+    measure = module.second_moments
+
+    def counted(*given: object) -> object:
+        passes.append(len(given[2]))  # type: ignore[arg-type]
+        return measure(*given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(module, "second_moments", counted)
+    monkeypatch.setattr(module, "_MOST_BYTES", 24 * 24 * 8)
+    assert gptq(quantized, exact, samples).sha256 == whole.sha256
+    assert passes == [1, 2]
 
 
-@pytest.mark.parametrize(
-    ("hessian", "reason"),
-    [
-        (np.eye(5), r"hessian \[5, 5\] for 6 columns"),
-        (np.full((6, 6), np.nan), "NaN or Inf"),
-        (np.diag([1.0, 1, 1, 1, 1, -9]), "isn't positive definite"),
-    ],
-)
-def test_a_wrong_hessian_is_named(hessian: np.ndarray, reason: str) -> None:
-    rows = weights(2, 6)
-    with pytest.raises(ValueError, match=reason):
-        gptq_round(rows, hessian, fit_grid(rows, 4))
+def test_what_cant_be_measured_says_so() -> None:
+    model = conv('Conv<auto_pad = "SAME_UPPER">(x, w)', LAYERS["dense"][1])
+    samples = samples_of(model)
+    quantized, exact = in_int8(model, samples)
+    after = gptq(quantized, exact, samples)
+    assert [d.reason for d in after.decisions] == [
+        "what it is multiplied with is no plain tensor or window"
+    ]
+    assert after.sha256 == quantized.sha256
+
+
+def test_it_says_what_it_gained() -> None:
+    model = dense()
+    samples = samples_of(model)
+    quantized, exact = in_int8(model, samples, weight_bits=4)
+    (said,) = gptq(quantized, exact, samples).decisions
+    before, after = (float(part.split()[-1]) for part in said.reason.split(" dB")[0].split(" -> "))
+    assert after > before + 1
+    assert said.subject == "w"

@@ -7,221 +7,34 @@ import shutil
 import subprocess
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import pytest
+from report_content import (
+    EVIL,
+    analysed,
+    decision,
+    float_content,
+    hostile_choice,
+    hostile_tried,
+    int8_content,
+    latency,
+    ranges_of,
+    stored,
+    tensor,
+    text_of,
+)
 
-from calibrators.ranges import Range
-from deploy.artifacts.ranges import Picture, Ranges, Source, TensorRange
-from deploy.report.calibration import cut_off
+from deploy.artifacts.ranges import Picture
 from deploy.report.figures import layers, roofline
 from deploy.report.html import embedded, render, vendored_plotly
 from deploy.report.units import ratio, scaled, share, significant
 
 CHROMIUM = shutil.which("chromium")
-EVIL = "</script><img src=x onerror=alert(1)>$model"
 FLAGS = [
     *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
     *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
     *("--virtual-time-budget=4000", "--enable-logging=stderr", "--dump-dom"),
 ]
-
-
-def latency(median: float) -> dict[str, float]:
-    return {"median_ms": median, "p90_ms": median * 1.1, "p99_ms": median * 1.3, "rounds": 200}
-
-
-def sample(name: str, classes: bool = True) -> dict[str, Any]:
-    found = {"reference_class": 3, "engine_class": 4, "label": 3} if classes else {}
-    empty = {"reference_class": None, "engine_class": None, "label": None}
-    return {"name": name, "sqnr_db": 9.5, **empty, **found}
-
-
-def decision(stage: str, rule: str, outcome: str, subject: str, reason: str) -> dict[str, Any]:
-    return {
-        "stage": stage,
-        "rule": rule,
-        "outcome": outcome,
-        "subject": subject,
-        "reason": reason,
-        "bytes_saved": 2048 if stage == "fuse" and outcome == "applied" else 0,
-    }
-
-
-def stage(name: str, operators: dict[str, int]) -> dict[str, Any]:
-    return {
-        "stage": name,
-        "nodes": sum(operators.values()),
-        "operators": operators,
-        "parameters": 3487886,
-        "weight_bytes": 13951544,
-        "flops": 607933440,
-        "bytes": 119435736,
-    }
-
-
-def analysed(names: dict[str, float], ms: float = 0.012) -> dict[str, Any]:
-    """A graph of layers on target cpu: name -> FLOPs, each moving 1,000 bytes."""
-    at = {"bound": "memory", "ms": ms / 3, "precision": "int8", "bytes": 1000}
-    found = {"ms": ms, "bytes": 1000 * len(names), "bound": "memory", "memory_share": 1.0}
-    found |= {"compute_bound": 0, "memory_bound": len(names), "fits_on_chip": 3}
-    device = {
-        "title": "this machine's CPU",
-        "peak_flops": {"fp32": 278e9, "fp16": 550e9, "bf16": 550e9, "int8": 1.1e12},
-        "bandwidth_bytes_per_s": 39e9,
-        "layers_at": "int8",
-        "precisions": {"int8": found},
-    }
-    return {
-        "total": {"flops": sum(names.values()), "bytes": 1000 * len(names), "unknown": []},
-        "targets": {"cpu": device},
-        "layers": [
-            {"name": name, "op": "Conv", "flops": flops, "intensity": 1.0, "targets": {"cpu": at}}
-            for name, flops in names.items()
-        ],
-    }
-
-
-def int8_content() -> dict[str, Any]:
-    """A quantized classifier that passed, as report_content() would describe it."""
-    return {
-        "schema_version": 1,
-        "summary": {
-            "passed": True,
-            "verdict": "15.2 dB on 200 samples",
-            "model": "tiny",
-            "target": "cpu",
-            "target_title": "this machine's CPU",
-            "precision": "int8",
-            "accuracy": {
-                "samples": 200,
-                "reference_pct": 82.5,
-                "engine_pct": 81.5,
-                "drop": 1.0,
-                "drop_error": 1.87,
-            },
-            "sqnr_db": 15.2,
-            "evidence": ["Judged on 200 samples: all of them."],
-        },
-        "model": {
-            "name": "tiny",
-            "sha256": "8d0d" * 16,
-            "opset": 17,
-            "inputs": ["x float32[N,3,8,8]"],
-            "outputs": ["y float32[N,10]"],
-        },
-        "target": {"host": True},
-        "recipe": {"target": "cpu", "max_drop": None, "mean": [0.5, 0.25], "shape": {}},
-        "data": {
-            "calibration": {"uri": "calib.npz", "samples": 128, "about": "128 of 300"},
-            "evaluation": {"uri": "test.npz", "samples": 200, "about": "200 of 200"},
-        },
-        "sizes": {"model": 13992273, "engine": 4599293},
-        "graph": [
-            stage("loaded", {"Conv": 2, "BatchNormalization": 2}),
-            stage("quantized", {"Conv": 2, "QuantizeLinear": 3}),
-        ],
-        "decisions": [
-            decision("fuse", "fold_affine", "applied", "bn_0", "folded into Conv"),
-            decision("fuse", "fold_affine", "skipped", "bn_1", "'c' is also read by 'Add_3'"),
-            decision("quantize", "activation", "applied", "conv_0", "uint8, scale 0.1"),
-        ],
-        "parity": {
-            "passed": True,
-            "samples": 200,
-            "about": "200 of 200",
-            "outputs": [
-                {
-                    "name": "y",
-                    "sqnr_db": 15.2,
-                    "cosine": 0.9848,
-                    "max_abs": 3.867,
-                    "reference_max": 33.0,
-                    "top1_agreement_pct": 91.5,
-                    "top5_agreement_pct": 99.5,
-                }
-            ],
-            "task": {
-                "samples": 200,
-                "reference_pct": 82.5,
-                "engine_pct": 81.5,
-                "drop": 1.0,
-                "drop_error": 1.87,
-            },
-            "gates": [
-                {
-                    "name": "SQNR of 'y' (dB)",
-                    "limit": 8.0,
-                    "observed": 15.203183969646027,
-                    "passed": True,
-                    "origin": "target cpu",
-                }
-            ],
-            "worst": [sample("worst.jpg")],
-            "disagreements": [sample("other.jpg")],
-        },
-        "layer_errors": [
-            {"tensor": "conv_0", "operator": "Conv", "sqnr_db": 42.6, "cosine": 0.99},
-            {"tensor": "conv_1", "operator": "Conv", "sqnr_db": 14.1, "cosine": 0.98},
-            {"tensor": "same", "operator": "Relu", "sqnr_db": 200.0, "cosine": 1.0},
-        ],
-        "layers": [
-            {
-                "name": "conv_0",
-                "kind": "Convolution",
-                "precision": "u8",
-                "kernel": "brgconv",
-                "fused_from": ["conv_0", "relu_0"],
-            },
-            {"name": "s", "kind": "Sum", "precision": "f32", "kernel": "jit", "fused_from": []},
-        ],
-        "roofline": {
-            "loaded": analysed({"conv_0": 3e4, "bn_0": 1e3, "move": 0}, 0.03),
-            "fused": analysed({"conv_0": 3e4, "move": 0}, 0.02),
-            "built": analysed({"conv_0": 3e4, "move": 0}),
-        },
-        "engine": {"device": "CPU"},
-        "measured": {
-            "created": "2026-11-20T07:14:03+00:00",
-            "machine": "Linux x86_64, AMD EPYC",
-            "latency": {"fp32": latency(1.9), "bf16": latency(1.21), "int8": latency(0.95)},
-        },
-        "tools": {"openvino": "2026.4.1"},
-        "command": ["deploy", "build", "my model.onnx", "--int8"],
-    }
-
-
-def float_content() -> dict[str, Any]:
-    """A float32 build without labels, classes, gates, quantization or a vendor that tells."""
-    content = int8_content()
-    content["summary"] |= {"precision": "fp32", "accuracy": None, "sqnr_db": 200.0}
-    del content["measured"]["latency"]["int8"], content["measured"]["latency"]["bf16"]
-    content["data"]["calibration"] = None
-    content["graph"] = content["graph"][:1]
-    content["decisions"] = []
-    content["layer_errors"] = content["layers"] = content["command"] = []
-    content["parity"] |= {"task": None, "gates": [], "disagreements": []}
-    content["parity"]["worst"] = [sample("worst.jpg", classes=False)]
-    content["parity"]["outputs"][0] |= {"top1_agreement_pct": None, "top5_agreement_pct": None}
-    return content
-
-
-def tensor(low: float, high: float) -> TensorRange:
-    """Seen from -1 to 3: ten values in each of four bars."""
-    return TensorRange(Range(low, high), Range(-1.0, 3.0), Picture(-1.0, 1.0, (10, 10, 10, 10)))
-
-
-def ranges_of(**tensors: TensorRange) -> Ranges:
-    return Ranges(tensors, Source("49a5" * 16, ("aa", "bb"), {"calibrator": "minmax"}))
-
-
-def text_of(page: str) -> str:
-    """What a reader sees: no scripts, no style, no tags, plain spaces and characters."""
-    bare = re.sub(r"<(script|style)\b.*?</\1>", " ", page, flags=re.DOTALL)
-    bare = re.sub(r"<[^>]*>", " ", bare).replace("\N{NO-BREAK SPACE}", " ")
-    for entity, character in (("&#x27;", "'"), ("&quot;", '"'), ("&lt;", "<"), ("&gt;", ">")):
-        bare = bare.replace(entity, character)
-    return " ".join(bare.replace("&amp;", "&").split())
 
 
 @pytest.fixture(scope="module")
@@ -360,9 +173,11 @@ class TestSafety:
         for row in content["decisions"]:
             row["subject"] = row["reason"] = EVIL
         content["parity"]["worst"][0]["name"] = content["parity"]["outputs"][0]["name"] = EVIL
+        content |= {"weights": [stored(EVIL, EVIL)], **hostile_choice()}
+        content["measured"]["tried"] = hostile_tried()
         content["recipe"][EVIL] = content["tools"][EVIL] = EVIL
         content["command"].append(EVIL)
-        return render(content, ranges_of(**{EVIL: tensor(-1, 3)}))
+        return render(content, ranges_of(**{EVIL: tensor(-1, 3, 0.1, EVIL)}))
 
     def test_names_are_escaped_everywhere(self) -> None:
         page = self.hostile()
@@ -380,7 +195,7 @@ class TestSafety:
         assert set(re.findall(r'href="([^"]*)"', own)) <= {
             f"#{name}"
             for name in (
-                *("content", "summary", "accuracy", "speed"),
+                *("content", "summary", "precision", "accuracy", "speed"),
                 *("layers", "roofline", "calibration", "changes", "reproduce"),
             )
         }
@@ -409,23 +224,21 @@ def test_a_thousand_tensors_stay_below_three_megabytes() -> None:
     assert len(page.encode()) < 3_000_000
 
 
-@pytest.mark.parametrize(
-    ("low", "high", "wanted"),
-    [
-        (-1, 3, 0.0),
-        (-1, 2, 0.25),
-        (-1, 2.5, 0.125),
-        (-0.5, 2, 0.375),
-        (0.5, 3, 0.25),  # quantization always covers zero: only what lies below it is lost
-    ],
-)
-def test_cut_off_is_the_part_outside_the_range(low: float, high: float, wanted: float) -> None:
-    assert cut_off(tensor(low, high)) == pytest.approx(wanted, abs=1e-8)
-
-
-def test_cut_off_counts_the_highest_value_that_starts_a_bar() -> None:
-    found = TensorRange(Range(0, 0.5), Range(0, 1), Picture(0.0, 0.5, (6, 0, 2)))
-    assert cut_off(found) == pytest.approx(0.25)
+def test_ranges_say_what_they_cut_off_and_why() -> None:
+    found = ranges_of(
+        conv_0=tensor(-1, 2, 0.25, "clipped 25 % of values: 1.2 dB less noise expected"),
+        conv_1=tensor(-1, 2, 1e-6),
+        same=tensor(-1, 3),
+    )
+    page = render(int8_content(), found)
+    text = text_of(page)
+    assert "1 of these ranges cut off values that were seen" in text  # of the quantized ones
+    assert "conv_0 yes -1 2 -1 3 25.0 % clipped 25 % of values: 1.2 dB less noise expected" in text
+    assert "conv_1 no -1 2 -1 3 < 0.01 %" in text
+    assert '"words":"clipped 25 % of values: 1.2 dB less noise expected"' in page
+    assert '"words":"nothing cut off"' in page
+    assert '"words":"\\u003c 0.01 % of the values cut off"' in page
+    assert '"first":0' in page  # the one that cuts off most
 
 
 def test_numbers_read_well() -> None:
@@ -447,7 +260,7 @@ def test_opens_in_a_browser(kind: str, tmp_path: Path) -> None:
         "float": lambda: render(float_content(), None),
         "hostile": TestSafety().hostile,
     }
-    figures = {"int8": 4, "float": 2, "hostile": 4}[kind]
+    figures = {"int8": 4, "float": 2, "hostile": 6}[kind]
     dom = opened(pages[kind](), tmp_path)
     assert f'<div id="figures-drawn" hidden="">{figures}</div>' in dom
 

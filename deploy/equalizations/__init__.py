@@ -1,0 +1,1 @@
+"""Equalizations, one per file: a float graph to an equal one whose tensors lose less to INT8."""
