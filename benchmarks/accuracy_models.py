@@ -54,7 +54,9 @@ class Judge:
         return error
 
     def agreement(self, exact: Outputs, found: Outputs) -> float:
-        """% of rows whose largest score is the same class."""
+        """% of rows whose largest score is the same class; NaN where the output has no scores."""
+        if self.figure is not None and not self.softmax:
+            return float("nan")
         pairs = zip(exact, found, strict=True)
         same = [x[self.output].argmax(-1) == y[self.output].argmax(-1) for x, y in pairs]
         return 100 * float(np.concatenate([s.reshape(-1) for s in same]).mean())

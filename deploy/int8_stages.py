@@ -15,6 +15,8 @@ from deploy.batches import single_run
 from deploy.build import compiled, for_compiler
 from deploy.calibrate import calibrate, source_of
 from deploy.choose import choose
+from deploy.cluster.calibrate import calibrate_on
+from deploy.cluster.workers import Workers
 from deploy.correct import CORRECT_ON, correct
 from deploy.data import Data, SampleSet
 from deploy.equalize import equalize
@@ -87,9 +89,15 @@ class Int8Stages:
         advance = self.line.job.progress.advance
 
         def make(out: Path) -> None:
-            calibrate(
-                model, samples, name, batch_size=self.recipe.batch_size, advance=advance
-            ).save(out / _RANGES)
+            size, where = self.recipe.batch_size, self.recipe.workers
+            if where is None:
+                found = calibrate(model, samples, name, batch_size=size, advance=advance)
+            else:
+                with Workers.parse(where) as workers:
+                    found = calibrate_on(
+                        workers, model, samples, name, batch_size=size, advance=advance
+                    )
+            found.save(out / _RANGES)
 
         folder, reused = self.line.stage("calibrate", key, make, len(samples))
         ranges = Ranges.load(folder / _RANGES)

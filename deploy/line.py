@@ -13,6 +13,8 @@ from deploy.artifacts.parity import ParityReport
 from deploy.batches import single_run
 from deploy.bench import Latency, latency
 from deploy.build import build, load_engine
+from deploy.cluster.parity import Pair, parity_on
+from deploy.cluster.workers import Workers
 from deploy.data import SampleSet
 from deploy.fold_input import exact_engine
 from deploy.parity import Limits, parity
@@ -118,7 +120,17 @@ class Line:
             "about": samples.about,
         }
 
+        recipe = self.job.recipe
+
         def make(out: Path) -> None:
+            advance = self.job.progress.advance
+            if recipe.workers is not None:
+                truth = (self.source, loaded, recipe.preprocess())
+                pair = Pair.of(truth, built.folder, built.target, built.precision)
+                with Workers.parse(recipe.workers) as workers:
+                    found = parity_on(workers, pair, samples, limits, evidence=out, advance=advance)
+                found.save(out / _PARITY)
+                return
             with self.exact(loaded) as exact, self.open(built) as candidate:
                 parity(
                     exact,
@@ -127,7 +139,7 @@ class Line:
                     limits,
                     about=samples.about,
                     evidence=out,
-                    advance=self.job.progress.advance,
+                    advance=advance,
                 ).save(out / _PARITY)
 
         folder, reused = self.stage("parity", key, make, len(samples))

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import heapq
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -18,12 +17,11 @@ from deploy.artifacts.parity import (
     SampleParity,
     TaskParity,
 )
-from deploy.batches import batches, feeds_of, fixed_batch, groups, rows
+from deploy.compared import KEPT, Compared, Evidence, Outputs, add, compared, push
 from deploy.errors import CalibrationError
-from deploy.metrics import Error, sqnr_db
+from deploy.metrics import Error
 from deploy.target import Tolerance
 
-_KEPT = 8
 _LISTED = 50
 _KEPT_BYTES = 32 * 2**20
 _JSON_MAX = 1e308  # JSON has no infinity
@@ -57,10 +55,17 @@ def parity(
     evidence: an existing folder that gets the first samples, the worst ones, and what both
     computed, as `.npz` keyed by input and output name.
     """
-    judge = _Judge(reference, engine, limits)
-    for group in groups(samples, max(fixed_batch(reference.inputs), fixed_batch(engine.inputs))):
-        judge.group(group)
-        advance(len(group))
+    everyone = compared(reference, engine, samples, limits.scores)
+    return judged(_counted(everyone, advance), limits, about, evidence)
+
+
+def judged(
+    everyone: Iterable[Compared], limits: Limits, about: str, evidence: Path | None
+) -> ParityReport:
+    """The report on compared samples, in their order; CalibrationError when there are none."""
+    judge = _Judge(limits)
+    for one in everyone:
+        judge.add(one)
     if judge.count == 0:
         raise CalibrationError("no samples to judge on; check --eval-data and --eval-samples")
     if evidence is not None:
@@ -68,94 +73,64 @@ def parity(
     return judge.report(about)
 
 
-@dataclass(frozen=True, order=True)
-class _Kept:
-    """A sample with both results; ordered by how well it does, worst last (for a heap)."""
-
-    badness: float
-    index: int
-    sample: Sample = field(compare=False)
-    reference: dict[str, np.ndarray] = field(compare=False)
-    engine: dict[str, np.ndarray] = field(compare=False)
+def _counted(everyone: Iterable[Compared], advance: Callable[[int], None]) -> Iterator[Compared]:
+    for one in everyone:
+        yield one
+        advance(1)
 
 
 class _Judge:
-    def __init__(self, reference: Engine, engine: Engine, limits: Limits) -> None:
-        self.reference = reference
-        self.engine = engine
+    """Sums in the order of the samples, and the ones that stand out."""
+
+    def __init__(self, limits: Limits) -> None:
         self.limits = limits
-        self.errors = {spec.name: Error() for spec in reference.outputs}
+        self.errors: dict[str, Error] = {}
         self.count = 0
         self.any_label = False
         self.top1 = self.top5 = 0
         self.labelled = self.right_reference = self.right_engine = 0
         self.only_reference = self.only_engine = 0
-        self.first: list[_Kept] = []
-        self.worst: list[_Kept] = []
-        self.worst_listed: list[tuple[float, int, SampleParity]] = []
+        self.first: list[Evidence] = []
+        # least bad first: how bad, which sample, and the sample
+        self.worst: list[tuple[float, int, Compared]] = []
         self.disagreements: list[SampleParity] = []
 
-    def group(self, samples: list[Sample]) -> None:
-        """One batch through both engines, then sample by sample."""
-        expected = _run(self.reference, samples)
-        got = _run(self.engine, samples)
-        for sample, left, right in zip(samples, expected, got, strict=True):
-            self.sample(sample, left, right)
-
-    def sample(
-        self, sample: Sample, expected: dict[str, np.ndarray], got: dict[str, np.ndarray]
-    ) -> None:
-        self.any_label |= sample.label is not None
-        for name, value in expected.items():
-            self.errors[name].add(value, got[name])
-        quality = min(sqnr_db(value, got[name]) for name, value in expected.items())
-        found = self.classes(sample, expected, got, quality)
-        self.keep(_Kept(-quality, self.count, sample, expected, got), found)
+    def add(self, one: Compared) -> None:
+        """The next sample."""
+        self.any_label |= one.labelled
+        for name, error in one.errors.items():
+            add(self.errors.setdefault(name, Error()), error)
+        if self.limits.scores is not None:
+            self.classes(one)
+        if len(self.first) < KEPT and one.evidence is not None:
+            self.first.append(one.evidence)
+        push(self.worst, (one.badness, self.count, one))
         self.count += 1
 
-    def classes(
-        self,
-        sample: Sample,
-        expected: dict[str, np.ndarray],
-        got: dict[str, np.ndarray],
-        quality: float,
-    ) -> SampleParity:
-        name = self.limits.scores
-        if name is None:
-            return SampleParity(sample.name, quality)
-        left, right = expected[name].reshape(-1), got[name].reshape(-1)
-        if sample.label is not None and sample.label >= left.size:
-            raise CalibrationError(
-                f"sample {sample.name} has label {sample.label}, but output {name!r} has "
-                f"{left.size} classes (0 to {left.size - 1}); check the labels"
-            )
-        wanted, given = int(left.argmax()), int(right.argmax())
-        self.top1 += wanted == given
-        self.top5 += wanted in np.argsort(-right, kind="stable")[:5]
-        if sample.label is not None:
-            self.task(sample.label, wanted, given)
-        found = SampleParity(sample.name, quality, wanted, given, sample.label)
-        if wanted != given and len(self.disagreements) < _LISTED:
+    def classes(self, one: Compared) -> None:
+        found = one.found
+        agree = found.reference_class == found.engine_class
+        self.top1 += agree
+        self.top5 += one.in_top5
+        if found.label is not None:
+            self.task(found.label, found.reference_class, found.engine_class)
+        if not agree and len(self.disagreements) < _LISTED:
             self.disagreements.append(found)
-        return found
 
-    def task(self, label: int, wanted: int, given: int) -> None:
+    def task(self, label: int, wanted: int | None, given: int | None) -> None:
         self.labelled += 1
         self.right_reference += wanted == label
         self.right_engine += given == label
         self.only_reference += wanted == label != given
         self.only_engine += given == label != wanted
 
-    def keep(self, kept: _Kept, found: SampleParity) -> None:
-        if len(self.first) < _KEPT:
-            self.first.append(kept)
-        _push(self.worst, kept)
-        _push(self.worst_listed, (kept.badness, kept.index, found))
+    def worst_first(self) -> list[Compared]:
+        return [one for _, _, one in sorted(self.worst, key=lambda row: (-row[0], row[1]))]
 
     def report(self, about: str) -> ParityReport:
         outputs = tuple(self.output(name, error) for name, error in self.errors.items())
         task = self.task_parity()
-        worst = tuple(row for _, _, row in sorted(self.worst_listed, key=lambda r: (-r[0], r[1])))
+        worst = tuple(one.found for one in self.worst_first())
         gates = tuple(_gates(outputs, task, self.limits))
         return ParityReport(
             self.count,
@@ -193,26 +168,6 @@ class _Judge:
             100 * (self.right_reference - self.right_engine) / n,
             100 * float(np.sqrt(variance)),
         )
-
-
-def _push(heap: list, item: object) -> None:  # type: ignore[type-arg]
-    """Keep the `_KEPT` items with the largest key."""
-    if len(heap) < _KEPT:
-        heapq.heappush(heap, item)
-    else:
-        heapq.heappushpop(heap, item)
-
-
-def _run(engine: Engine, samples: list[Sample]) -> list[dict[str, np.ndarray]]:
-    """Every sample's outputs, run in the batch size the engine fixes."""
-    results = []
-    for group, size in batches(samples, engine.inputs):
-        feeds = feeds_of(group, size)
-        # an input that nothing reads may be gone from the engine
-        outputs = engine.run({spec.name: feeds[spec.name] for spec in engine.inputs})
-        for index in range(len(group)):
-            results.append({name: rows(x, index, size) for name, x in outputs.items()})
-    return results
 
 
 def _gates(
@@ -256,10 +211,10 @@ def _save_evidence(folder: Path, judge: _Judge) -> None:
     _save_kept(folder, judge.first)
     worst = folder / "worst"
     worst.mkdir(exist_ok=True)
-    _save_kept(worst, sorted(judge.worst, key=lambda k: (-k.badness, k.index)))
+    _save_kept(worst, [one.evidence for one in judge.worst_first() if one.evidence is not None])
 
 
-def _save_kept(folder: Path, kept: Sequence[_Kept]) -> None:
+def _save_kept(folder: Path, kept: Sequence[Evidence]) -> None:
     """`samples.npz`, `reference.npz`, `engine.npz`, row by row the same samples.
 
     Fewer where they are large, and of dynamic shapes those like the first.
@@ -272,15 +227,13 @@ def _save_kept(folder: Path, kept: Sequence[_Kept]) -> None:
     np.savez(folder / "engine.npz", **_stacked([k.engine for k in kept]))  # type: ignore[arg-type]
 
 
-def _stacked(rows_: Sequence[dict[str, np.ndarray]]) -> dict[str, np.ndarray]:
+def _stacked(rows: Sequence[Outputs]) -> dict[str, np.ndarray]:
     """Arrays with the samples along the first axis."""
     return {
-        name: (np.concatenate if first.shape[:1] == (1,) else np.stack)(
-            [row[name] for row in rows_]
-        )
-        for name, first in rows_[0].items()
+        name: (np.concatenate if first.shape[:1] == (1,) else np.stack)([row[name] for row in rows])
+        for name, first in rows[0].items()
     }
 
 
-def _shapes(kept: _Kept) -> list[tuple[int, ...]]:
+def _shapes(kept: Evidence) -> list[tuple[int, ...]]:
     return [x.shape for x in (*kept.sample.feeds.values(), *kept.reference.values())]

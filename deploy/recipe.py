@@ -13,7 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from calibrators.preprocess import Preprocess
-from deploy.errors import RecipeError
+from deploy.errors import DeployError, RecipeError
 from deploy.target import Precision
 from deploy.validation import explain
 
@@ -32,7 +32,7 @@ class Recipe(BaseModel):
     approximate: activations replaced by cheaper ones ("swish"): not exact, judged by the gates.
     int8_weights, int4_weights: store weights as integers and compute in float; dynamic also
     quantizes activations while running.
-    workers: where calibration and parity run besides here: dask://host:port or local:N.
+    workers: Dask workers that calibrate and judge; never changes a result.
     shape: per input, one entry per dimension; None keeps that dimension dynamic.
     scores: the output that holds one score per class, where it isn't clear.
     max_drop: percentage points, of accuracy with labels, of top-1 agreement without.
@@ -77,6 +77,19 @@ class Recipe(BaseModel):
     @classmethod
     def _number_is_a_list_of_one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int | float) else value
+
+    @field_validator("workers")
+    @classmethod
+    def _workers_can_be_parsed(cls, value: str | None) -> str | None:
+        # imported here: a recipe without workers needs no cluster
+        from deploy.cluster.workers import Workers
+
+        if value is not None:
+            try:
+                Workers.parse(value)
+            except DeployError as error:
+                raise ValueError(str(error)) from None
+        return value
 
     @field_validator("shape", mode="before")
     @classmethod

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 @options.batch_option
 @options.gate_options
 @options.int8_options
+@options.workers_option
 @options.preprocess_options
 @options.recipe_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Folder of the bundle.")

@@ -15,6 +15,7 @@ from deploy.cli.terminal import Terminal, print_json
 @click.argument("model", type=click.Path(path_type=Path))
 @options.data_options
 @options.calibrator_options
+@options.workers_option
 @options.preprocess_options
 @options.shape_option
 @options.recipe_option
@@ -30,6 +31,8 @@ def command(
     """
     from deploy.artifacts.ranges import Ranges
     from deploy.calibrate import calibrate, source_of
+    from deploy.cluster.calibrate import calibrate_on
+    from deploy.cluster.workers import Workers
     from deploy.data import open_samples
     from deploy.errors import CalibrationError, RecipeError
     from deploy.load import load, read
@@ -50,13 +53,14 @@ def command(
     else:
         terminal = Terminal()
         terminal.start("calibrate", len(samples))
-        ranges = calibrate(
-            loaded,
-            samples,
-            chosen.calibrator,
-            batch_size=chosen.batch_size,
-            advance=terminal.advance,
-        )
+        size, advance = chosen.batch_size, terminal.advance
+        if chosen.workers is None:
+            ranges = calibrate(loaded, samples, chosen.calibrator, batch_size=size, advance=advance)
+        else:
+            with Workers.parse(chosen.workers) as workers:
+                ranges = calibrate_on(
+                    workers, loaded, samples, chosen.calibrator, batch_size=size, advance=advance
+                )
         terminal.done("calibrate", f"{len(samples)} samples", reused=False)
         ranges.save(output)
     click.echo(f"{len(ranges.tensors)} tensors, {output}{' (reused)' if reused else ''}")

@@ -144,7 +144,9 @@ int8_options = _group(
     click.option("--int8-weights", is_flag=True, default=None, help="Weights alone as INT8."),
     click.option("--int4-weights", is_flag=True, default=None, help="Weights alone as INT4."),
     click.option("--dynamic", is_flag=True, default=None, help="With those: activations too."),
-    click.option("--workers", metavar="URI", help="Calibrate there: local:N, dask://host:port."),
+)
+workers_option = click.option(
+    "--workers", metavar="URI", help="local:N, dask://host:port or tls://host:port."
 )
 precision_options = _group(
     click.option("--precision", type=click.Choice(_PRECISIONS), help="Of the engine."),

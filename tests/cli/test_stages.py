@@ -18,6 +18,9 @@ from onnx import numpy_helper
 from deploy.cli import run
 
 Deploy = Callable[..., Any]
+BUILD = "build digits.onnx --int8 --data calib.npz --samples 16 --eval-samples 40 -o bundle"
+# which placement is the fastest, a clock decides: not here
+BUILD += " --search-s 0"
 
 
 @pytest.fixture(scope="module")
@@ -38,8 +41,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
             "quantize equal.onnx --ranges ranges.json --target cpu -o placed.onnx",
             "correct placed.onnx equal.onnx --data calib.npz --samples 16 -o quantized.onnx",
             "compile quantized.onnx --target cpu --int8 -o engine",
-            "build digits.onnx --int8 --data calib.npz --samples 16 --eval-samples 40 "
-            "--search-s 0 -o bundle",
+            BUILD,
         ):
             assert run(command.split()) == 0, command
     assert Path.cwd() == before
