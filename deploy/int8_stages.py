@@ -116,7 +116,7 @@ class Int8Stages:
             reason = ranges.why_not(source_of(model, samples, name))
         elif ranges.source.model_sha256 != model.sha256:
             reason = ranges.why_not(source_of(model, (), name))
-            reason = f"{reason} (an equalized model is repeated from --data)"
+            reason = f"{reason} (without --data no model is equalized: give the same one)"
         else:
             reason = None
         if reason is not None:

@@ -38,6 +38,7 @@ class Ran:
     def stages(self) -> dict[str, bool]:
         """Stage -> whether it was reused, in order, as the progress lines say."""
         lines = [line for line in self.err.splitlines() if line.startswith("  ")]
+        lines = [line for line in lines if not line.startswith("  warning")]
         return {line.split()[0]: line.endswith("(reused)") for line in lines}
 
 

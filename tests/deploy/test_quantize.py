@@ -90,7 +90,7 @@ class TestActivations:
         ranges = ranges_of(network)
         result = quantize(network, ranges, target(**FORMS[form]))
         pairs = nodes(result, "QuantizeLinear")
-        assert sorted(q.input[0] for q in pairs) == ["c2", "f", "r1", "r2", "x"]
+        assert sorted(q.input[0] for q in pairs) == ["c2", "f", "r1", "x"]
         for q in pairs:
             name = q.input[0]
             params = activation_params(ranges.tensors[name].range, **params_of(form))
@@ -535,7 +535,7 @@ class TestGraph:
         rows = {d.subject: (d.rule, d.outcome, d.reason) for d in result.decisions}
         assert rows["conv1"] == ("exclude", "skipped", "17 dB alone")
         assert rows["add"] == ("exclude", "skipped", "slower than float")
-        assert [q.input[0] for q in nodes(result, "QuantizeLinear")] == ["r1", "r2", "f"]
+        assert [q.input[0] for q in nodes(result, "QuantizeLinear")] == ["r1", "f"]
         assert weights_of(result)["w1"].dtype == np.float32
 
     def test_decisions_tell_what_became_what(self) -> None:

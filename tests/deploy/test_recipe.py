@@ -22,7 +22,7 @@ def read(tmp_path: Path, text: str, **flags: Any) -> Recipe:
 def test_nothing_given_is_every_default() -> None:
     recipe = Recipe.read(None, {})
     assert recipe == Recipe()
-    assert (recipe.target, recipe.precision, recipe.samples) == ("cpu", None, 128)
+    assert (recipe.target, recipe.precision, recipe.samples) == ("cpu", None, 300)
 
 
 def test_flags_override_the_file_and_none_is_not_given(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_a_recipe_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("sampels = 3", r"unknown key 'sampels' \(did you mean 'samples'\?\); allowed: batch, "),
+        ("sampels = 3", r"unknown key 'sampels' \(did you mean 'samples'\?\); allowed: approximate, batch, "),
         ("samples = 0", "samples = 0: should be greater than or equal to 1"),
         ('samples = "ten"', "samples = 'ten': should be a valid integer"),
         ("samples = 1.5", "samples = 1.5: should be a valid integer"),
