@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 
@@ -59,8 +59,9 @@ class Choice:
 
 def choose(
     candidates: Mapping[str, Open],
-    feeds: Mapping[str, np.ndarray],
+    feeds: Callable[[Engine], Mapping[str, np.ndarray]],
     *,
+    needed: Collection[str] = (),
     budget_s: float = 20.0,
     clock: Clock = time.perf_counter,
 ) -> Choice:
@@ -68,10 +69,10 @@ def choose(
     listed first.
 
     candidates: what to compile, by name, the preferred one first; a BuildError of the first is
-    raised, of another noted. budget_s: compiling included; the first two are measured whatever it
-    takes.
+    raised, of another noted. feeds: what one run of an engine takes. budget_s: compiling included;
+    the first two and those `needed` are measured whatever it takes.
     """
-    race = _Race(candidates, feeds, clock)
+    race = _Race(candidates, feeds, clock, needed)
     end = clock() + budget_s
     screened = race.loop(list(candidates), clock() + _SCREENING_SHARE * budget_s, screen=True)
     listed = [name for name in candidates if name in screened]
@@ -105,8 +106,9 @@ class _Race:
     """Loops over candidates, and what became of them."""
 
     candidates: Mapping[str, Open]
-    feeds: Mapping[str, np.ndarray]
+    feeds: Callable[[Engine], Mapping[str, np.ndarray]]
     clock: Clock
+    needed: Collection[str] = ()
     rounds: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
 
@@ -127,7 +129,8 @@ class _Race:
         latest = np.inf if end is None else start + (end - start) / 2
         calls: dict[str, Callable[[], None]] = {}
         for name in names:
-            if len(calls) > 1 and self.clock() > latest:
+            spare = len(calls) > 1 and name not in self.needed
+            if spare and self.clock() > latest:
                 self.left_out[name] = "not compiled: the time budget was spent; raise it"
                 continue
             try:
@@ -137,7 +140,7 @@ class _Race:
                     raise
                 self.left_out[name] = str(error)
                 continue
-            calls[name] = engine.prepare(self.feeds)
+            calls[name] = engine.prepare(self.feeds(engine))
             for _ in range(_WARM_UP):
                 calls[name]()
         return calls

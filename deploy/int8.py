@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from deploy.artifacts.model import Model
 from deploy.artifacts.precision import PrecisionChoice
 from deploy.artifacts.ranges import Ranges
+from deploy.choose import TIE
 from deploy.fallback import noisiest, smallest_passing
 from deploy.int8_stages import Int8Stages
 from deploy.line import Judged
@@ -48,23 +49,30 @@ class Int8:
         found = self.stages.race(list(listed.values()))
         judged: dict[str, Judged] = {}
         for name in found.order[:_MOST_TRIES]:
+            if judged and listed[name].precision != "int8" and self._may_revert:
+                break  # a few layers of INT8 back in float may still be faster
             judged[name] = self.stages.judged(listed[name])
             if judged[name].report.passed:
                 return self._shipped(name, found, judged)
         first = next((listed[n] for n in judged if listed[n].precision == "int8"), None)
-        if first is None or self.recipe.effort == "fast" or not self.stages.calibrated:
-            return self._shipped(next(iter(judged)), found, judged)
-        listed = {c.name: c for c in listed.values() if c.precision != "int8"}
-        tried = self._reverted(first, judged)
-        if not any(judged[c.name].report.passed for c in tried):
-            name = next((n for n, c in listed.items() if self._passes(c, judged)), first.name)
-            return self._shipped(name, found, judged)
-        # what the gate costs in time may be all that INT8 gained
-        listed = {c.name: c for c in tried} | listed
-        last = self.stages.race(list(listed.values()))
-        order = (*last.order, *listed)
-        name = next(n for n in order if self._passes(listed[n], judged))
-        return self._shipped(name, found.also(last), judged)
+        floats = {c.name: c for c in listed.values() if c.precision != "int8"}
+        tried = self._reverted(first, judged) if first is not None and self._may_revert else []
+        passing = {c.name: c for c in tried if self._passes(c, judged)}
+        if passing:
+            # what the gate costs in time may be all that INT8 gained
+            passing |= floats
+            found = found.also(self.stages.race(list(passing.values())))
+            order = [*(n for n in found.order if n in passing), *passing]
+        elif self.recipe.effort == "fast":
+            order = []
+        else:
+            order = sorted(floats, key=lambda n: (found.times.get(n, float("inf")), n))
+        best = next((n for n in order if self._passes((passing | floats)[n], judged)), None)
+        return self._shipped(best or next(iter(judged)), found, judged)
+
+    @property
+    def _may_revert(self) -> bool:
+        return self.recipe.effort != "fast" and self.stages.calibrated
 
     def _passes(self, candidate: Candidate, judged: dict[str, Judged]) -> bool:
         if candidate.name not in judged:
@@ -78,11 +86,12 @@ class Int8:
 
         def passes(keep: Exclude) -> bool:
             count = len(keep.layers)
+            layers = "1 layer" if count == 1 else f"{count} layers"
             tried.append(
                 replace(
                     first,
-                    name=f"{first.name}, {count} layers back in float",
-                    description=f"{first.description}; the {count} noisiest layers back in float",
+                    name=f"{first.name}, {layers} back in float",
+                    description=f"{first.description}; the {count} noisiest back in float",
                     exclude=first.exclude.also(keep),
                 )
             )
@@ -116,22 +125,28 @@ def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:
     """Why this engine is the one, in a sentence."""
     if not judged[name].report.passed:
         return "no candidate passed the gates; this is the first that was tried"
+    failed = {n for n, other in judged.items() if not other.report.passed}
     how = "measured on this machine" if found.measured_here else "predicted from the roofline"
-    others = [n for n in found.times if n != name]
     ms = found.times.get(name)
-    if judged[name].built.precision != "int8":
-        tried = [other.report.passed for other in judged.values() if _is_int8(other)]
-        if tried and not any(tried):
-            return f"no INT8 engine passed the gates, {name} does"
+    if not _is_int8(judged[name]):
+        tried = [n for n, other in judged.items() if _is_int8(other)]
+        if tried and failed.issuperset(tried):
+            return (
+                f"none of {len(tried)} INT8 engines that were judged passed the gates, {name} does"
+            )
         return f"no INT8 engine that passes is faster than {name} ({how}); so {name} is shipped"
-    if "back in float" in name:
+    others = [n for n in found.times if n not in failed | {name}]
+    if "back in float" in name and ms is None:
         return "the fewest layers back in float with which the gates hold"
     if ms is None or not others:
         return "the target's own placement; nothing else was tried"
-    best = min(others, key=lambda n: found.times[n])
-    ratio = found.times[best] / ms
-    tie = "" if ratio >= 1 else ", within the noise, and it comes first in the target's list"
-    return f"{how}: {ms:.3f} ms, {ratio:.2f}x the speed of {best}{tie}"
+    rivals = [n for n in others if not found.is_int8(n)] or others
+    best = min(rivals, key=lambda n: found.times[n])
+    text = f"{how}: {ms:.3f} ms, {found.times[best] / ms:.2f}x the speed of {best}"
+    if "back in float" in name:
+        text = f"the fewest layers back in float with which the gates hold; {text}"
+    level = [n for n in others if (1 - TIE) * ms <= found.times[n] < ms]
+    return f"{text}; {level[0]} is as fast, within the noise" if level else text
 
 
 def _is_int8(judged: Judged) -> bool:

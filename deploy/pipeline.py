@@ -7,6 +7,8 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import numpy as np
+
 from deploy import registry
 from deploy.artifacts.audit import Audit
 from deploy.artifacts.bundle import Bundle
@@ -22,9 +24,13 @@ from deploy.judge import limits_for
 from deploy.line import Built, Job, Judged, Line
 from deploy.load import load, read
 from deploy.package import Findings, check_output, package
+from deploy.placed import check_names
+from deploy.placement import NOTHING
 from deploy.recipe import Recipe
 from deploy.simplify import simplify
+from deploy.surgery.graph import to_graph
 from deploy.target import Precision, Target, compared_precisions, offered, with_batch
+from deploy.variants import candidates
 from deploy.weight_only import weight_only
 from deploy.work import Work, tool_versions
 
@@ -110,6 +116,7 @@ class _Build:
         line.exact(loaded).close()
         data = open_data(_judging(recipe, self.precision), loaded)
         limits_for(target, self.precision, recipe, loaded, data.evaluation)
+        self.caution_of_coarse_gate(len(data.evaluation))
         registry.path("calibrator", recipe.calibrator)
         order = target.fusions
         simplified = line.model("simplify", loaded, simplify)
@@ -117,6 +124,8 @@ class _Build:
         graphs |= {"simplified": simplified, "fused": fused}
         ranges = choice = audited = None
         if self.precision == "int8":
+            for candidate in candidates(target, recipe, NOTHING):
+                check_names(candidate.exclude, to_graph(fused))
             audited = self.audited(graphs["loaded"], data)
             shipped = Int8(Int8Stages(line, target, graphs, data)).ship()
             judged, ranges, choice = shipped.judged, shipped.ranges, shipped.choice
@@ -129,6 +138,7 @@ class _Build:
         label: str = built.precision
         if weights_only(recipe):
             label = f"{built.precision}, {'int4' if recipe.int4_weights else 'int8'} weights"
+            label += ", dynamic" if recipe.dynamic else ""
         engines: dict[str, Built] = {
             p: line.engine(fused, target, p, "baseline") for p in compared_precisions(target, label)
         } | {label: built}
@@ -151,6 +161,15 @@ class _Build:
             tools=line.work.tools,
         )
 
+    def caution_of_coarse_gate(self, samples: int) -> None:
+        """A gate that one sample decides is a coin that is tossed."""
+        drop = self.line.job.recipe.max_drop
+        if drop is not None and drop < 100 / samples:
+            self.line.job.progress.caution(
+                f"--max-drop {drop:g} is finer than one of {samples} samples ({100 / samples:.2g} "
+                "points): a single one decides; judge on more"
+            )
+
     def raw_input(self, loaded: Model) -> Model:
         """The model taking raw images."""
         pre = self.line.job.recipe.preprocess()
@@ -160,7 +179,8 @@ class _Build:
     def audited(self, loaded: Model, data: Data) -> Audit | None:
         """What is odd about the calibration samples, said now and in the report."""
         recipe, samples = self.line.job.recipe, data.calibration
-        if samples is None or recipe.effort == "fast":
+        half = any(spec.dtype == np.float16 for spec in loaded.inputs)  # quantize says what to do
+        if samples is None or recipe.effort == "fast" or half:
             return None
         key = {
             "model": loaded.sha256,

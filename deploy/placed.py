@@ -65,7 +65,7 @@ def place(model: Model, ranges: Ranges, target: Target, exclude: Exclude) -> Pla
             f"{model.sha256[:12]}; calibrate this model, after all fusions"
         )
     graph = to_graph(model)
-    _check_names(exclude, graph)
+    check_names(exclude, graph)
     _lower(graph, model, target)
     placement = without(registry.load("placement", target.placement)(graph), exclude)
     if not placement.activations:
@@ -103,16 +103,18 @@ def _lower(graph: gs.Graph, model: Model, target: Target) -> None:
         )
 
 
-def _check_names(exclude: Exclude, graph: gs.Graph) -> None:
+def check_names(exclude: Exclude, graph: gs.Graph) -> None:
+    """RecipeError for a layer, tensor or kind that the graph doesn't have."""
+    layers = {label(node) for node in graph.nodes}
+    operators = {node.op for node in graph.nodes}
     for what, names, known in (
-        ("layer", exclude.layers, {label(node) for node in graph.nodes}),
+        ("layer", exclude.layers, layers),
         ("tensor", exclude.tensors, set(graph.tensors())),
         ("kind", exclude.kinds, set(KINDS)),
     ):
         for name in names:
             if name in known or (what == "kind" and onnx.defs.has(name)):
                 continue
+            near = nearest(name, known) or nearest(name, operators | set(KINDS))
             there = f"an operator or {', '.join(KINDS)}" if what == "kind" else "one of the graph's"
-            raise RecipeError(
-                f"no {what} {name!r} to leave in float{nearest(name, known)}; name {there}"
-            )
+            raise RecipeError(f"no {what} {name!r} to leave in float{near}; name {there}")

@@ -17,8 +17,10 @@ from deploy.choose import Choice, preferred
 from deploy.errors import BuildError
 from deploy.files import json_bytes, write_aside
 from deploy.line import Judged
+from deploy.target import Precision
 from deploy.variants import Candidate
 
+_HINTS: dict[str, Precision] = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -67,6 +69,10 @@ class Race:
             e.name: e.predicted_ms if e.median_ms is None else e.median_ms for e in self.entries
         }
         return {name: ms for name, ms in figures.items() if ms is not None}
+
+    def is_int8(self, name: str) -> bool:
+        """Whether a candidate is one of INT8."""
+        return any(e.precision == "int8" for e in self.entries if e.name == name)
 
     def also(self, later: Race) -> Race:
         """A later race's order, and its figures in place of this one's."""
@@ -133,18 +139,24 @@ def foretold(entries: Sequence[Entry], listed: Mapping[str, tuple[Candidate, Mod
     rows, times = [], {}
     for entry in entries:
         candidate, model = listed[entry.name]
-        wanted = None if candidate.precision == "int8" else candidate.precision
+        wanted = None if candidate.precision == "int8" else computed_in(candidate)
         found = predict(layer_costs(model), candidate.target.roofline, wanted)
         times[entry.name] = 1e3 * sum(layer.seconds for layer in found)
         rows.append(Entry(**(asdict(entry) | {"predicted_ms": times[entry.name]})))
     return Race(tuple(preferred([e.name for e in entries], times)), tuple(rows), False)
 
 
+def computed_in(candidate: Candidate) -> Precision:
+    """The float type a candidate computes in: fp16 may be stored only."""
+    hint = candidate.target.engine.inference_precision.get(candidate.precision, "")
+    return _HINTS.get(hint, candidate.precision)
+
+
 def _row(entry: Entry, judged: Judged | None) -> Tried:
     report = judged.report if judged else None
     drop = report.task.drop if report is not None and report.task is not None else None
     if report is None:
-        outcome = entry.note or "slower, not judged"
+        outcome = entry.note or "not judged: another one came first"
     else:
         outcome = "passed" if report.passed else f"missed a gate: {report.verdict()}"
     return Tried(

@@ -162,6 +162,14 @@ class Target(_Table):
     roofline: Roofline
     tolerances: dict[Precision, Tolerance] = {}
 
+    @model_validator(mode="after")
+    def _variants_have_names_of_their_own(self) -> Target:
+        names = [variant.name for variant in self.variants]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f"two variants are named {twice!r}; give each a name of its own")
+        return self
+
     @classmethod
     def load(cls, name_or_path: str) -> Target:
         """The target of that name, or of that TOML file; RecipeError if there is none."""

@@ -44,11 +44,11 @@ class Terminal(Progress):
         self._stop()
         seconds = time.perf_counter() - self.started
         when = "reused" if reused else f"{seconds:.1f} s"
-        click.echo(f"  {stage:<10} {result}  ({when})", err=True)
+        click.echo(f"  {stage:<11} {result}  ({when})", err=True)
 
     def caution(self, text: str) -> None:
         self._stop()
-        click.echo(f"  warning    {text}", err=True)
+        click.echo(f"  warning     {text}", err=True)
 
     def close(self) -> None:
         self._stop()

@@ -67,7 +67,7 @@ class Fake(Engine):
 
 def chosen(world: World, engines: Mapping[str, tuple[float, ...]], budget_s: float = 1e6) -> Choice:
     openers = {name: world.engine(name, *ms) for name, ms in engines.items()}
-    return choose(openers, FEEDS, budget_s=budget_s, clock=world.clock)
+    return choose(openers, lambda _: FEEDS, budget_s=budget_s, clock=world.clock)
 
 
 class TestOrder:
@@ -161,7 +161,7 @@ class TestBudget:
     def test_what_there_is_no_time_to_compile_is_said(self) -> None:
         world = World()
         openers = {name: world.engine(name, 1.0, compiles_s=2.0) for name in "abcd"}
-        found = choose(openers, FEEDS, budget_s=10.0, clock=world.clock)
+        found = choose(openers, lambda _: FEEDS, budget_s=10.0, clock=world.clock)
         reason = "not compiled: the time budget was spent; raise it"
         assert found.left_out == {"c": reason, "d": reason}
         assert found.order == ("a", "b")
@@ -175,11 +175,20 @@ class TestRefused:
     def test_a_candidate_that_does_not_compile_is_noted(self) -> None:
         world = World()
         openers = {"a": world.engine("a", 1.0), "b": refused, "c": world.engine("c", 0.5)}
-        found = choose(openers, FEEDS, clock=world.clock)
+        found = choose(openers, lambda _: FEEDS, clock=world.clock)
         assert found.left_out == {"b": "no kernel for it"}
         assert found.order == ("c", "a")
 
     def test_the_default_has_to_compile(self) -> None:
         world = World()
         with pytest.raises(BuildError, match="no kernel for it"):
-            choose({"a": refused, "b": world.engine("b", 1.0)}, FEEDS, clock=world.clock)
+            choose({"a": refused, "b": world.engine("b", 1.0)}, lambda _: FEEDS, clock=world.clock)
+
+
+def test_what_is_needed_is_compiled_whatever_it_takes() -> None:
+    """Float engines come last in the list, and INT8 is never shipped without having met them."""
+    world = World()
+    openers = {name: world.engine(name, 1.0) for name in ("a", "b", "c", "float")}
+    found = choose(openers, lambda _: FEEDS, needed=("float",), budget_s=0.0, clock=world.clock)
+    assert "float" in {row.name for row in found.measured}
+    assert "c" in found.left_out

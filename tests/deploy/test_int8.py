@@ -76,7 +76,7 @@ def outcomes(shipped: Any) -> Mapping[str, str]:
 def test_the_fastest_that_passes() -> None:
     shipped = ship(Stages(["all-bf16", "all", "bf16"], lambda c: True))
     assert shipped.choice.chosen == "all-bf16"
-    assert shipped.choice.reason == "measured on this machine: 1.000 ms, 1.50x the speed of all"
+    assert shipped.choice.reason == "measured on this machine: 1.000 ms, 2.00x the speed of bf16"
     assert set(shipped.graphs) == {"equalized", "quantized"}
 
 
@@ -123,7 +123,9 @@ def test_no_int8_passes_but_float_does() -> None:
     stages = Stages(["all", "sums-float", "all-bf16"], lambda c: c.precision == "fp32")
     shipped = ship(stages)
     assert shipped.choice.chosen == "fp32"
-    assert shipped.choice.reason == "no INT8 engine passed the gates, fp32 does"
+    assert shipped.choice.reason == (
+        "none of 7 INT8 engines that were judged passed the gates, fp32 does"
+    )
 
 
 def test_nothing_passes() -> None:
@@ -138,7 +140,8 @@ def test_no_reverting(why: str) -> None:
     stages = Stages(["all"], lambda c: False, effort="fast" if why == "fast" else "default")
     stages.calibrated = why == "fast"
     assert ship(stages).choice.chosen == "all"
-    assert [c.name for c in stages.asked] == ["all"]
+    floats = [] if why == "fast" else ["bf16", "fp32"]
+    assert [c.name for c in stages.asked] == ["all", *floats]
 
 
 def test_best_effort_leaves_the_noisiest_float() -> None:
@@ -148,3 +151,12 @@ def test_best_effort_leaves_the_noisiest_float() -> None:
     default = Stages(["all"], lambda c: True)
     ship(default)
     assert not default.asked[0].exclude.layers
+
+
+def test_a_slower_float_engine_does_not_end_the_search() -> None:
+    """all misses the gate and bf16 is next: one layer back in float is still faster than bf16."""
+    stages = Stages(["all", "bf16"], lambda c: c.precision != "int8" or len(c.exclude.layers) >= 1)
+    shipped = ship(stages)
+    assert shipped.choice.chosen == "all, 1 layer back in float"
+    assert "2.00x the speed of fp32" in shipped.choice.reason
+    assert "all" not in {c.name for c in stages.asked if c.precision != "int8"}

@@ -71,5 +71,5 @@ def test_what_was_not_judged_says_why() -> None:
     rows = Race(("fp32",), (noted, entries()[1]), True).tried({})
     assert [row.outcome for row in rows] == [
         "not compiled: the time budget was spent",
-        "slower, not judged",
+        "not judged: another one came first",
     ]

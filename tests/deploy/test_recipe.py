@@ -60,7 +60,10 @@ def test_a_recipe_cannot_be_changed() -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("sampels = 3", r"unknown key 'sampels' \(did you mean 'samples'\?\); allowed: approximate, batch, "),
+        (
+            "sampels = 3",
+            r"unknown key 'sampels' \(did you mean 'samples'\?\); allowed: approximate, ",
+        ),
         ("samples = 0", "samples = 0: should be greater than or equal to 1"),
         ('samples = "ten"', "samples = 'ten': should be a valid integer"),
         ("samples = 1.5", "samples = 1.5: should be a valid integer"),
