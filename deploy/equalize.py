@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
+import numpy as np
 import onnx_graphsurgeon as gs
 
 from calibrators.samples import Sample
@@ -45,7 +46,13 @@ def _begin(model: Model, samples: Iterable[Sample], symmetric: bool) -> tuple[gs
     described = model.derive(infer(model.proto), ())
     clipped = [node.outputs[0] for node in graph.nodes if node.op == "Clip"]
     bounded = [tensor.name for tensor in clipped if channel_count(tensor) is not None]
-    return graph, Evidence(described, samples, symmetric, [*int8_places(graph), *bounded])
+    kinds = {name: tensor.dtype for name, tensor in graph.tensors().items()}
+    places = [name for name in int8_places(graph) if _is_float(kinds.get(name))]
+    return graph, Evidence(described, samples, symmetric, [*places, *bounded])
+
+
+def _is_float(dtype: object) -> bool:
+    return not isinstance(dtype, int) and dtype is not None and np.dtype(dtype).kind == "f"  # type: ignore[call-overload]
 
 
 def _changed(decisions: Sequence[Decision]) -> bool:

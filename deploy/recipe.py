@@ -48,7 +48,7 @@ class Recipe(BaseModel):
     samples: int = Field(default=300, ge=1)
     eval_samples: int = Field(default=1000, ge=1)
     batch_size: int = Field(default=8, ge=1)
-    calibrator: str = "mse"
+    calibrator: str = "auto"
     effort: Literal["fast", "default", "best"] = "default"
     search_s: float = Field(default=20, ge=0, allow_inf_nan=False)
     keep_float: tuple[str, ...] = ()

@@ -54,8 +54,11 @@ class Mse:
         return why(self.histogram, self.histogram.once(least_squares))
 
 
-def least_squares(seen: Histogram) -> Choice:
-    """The best of all pairs of low and high ends; ValueError when nothing was observed."""
+def least_squares(seen: Histogram, clipped: float = 1.0) -> Choice:
+    """The best of all pairs of low and high ends; ValueError when nothing was observed.
+
+    clipped: how often the squared error of a clipped value counts.
+    """
     if seen.count == 0:
         raise ValueError("nothing was observed")
     whole = Choice(Range(seen.low, seen.high), 0.0)
@@ -69,7 +72,7 @@ def least_squares(seen: Histogram) -> Choice:
     steps = (lows[:, None] + highs) / _STEPS
     # a range that holds less than nothing is no candidate: both ends cut the same values
     rounding = np.where(inside >= 0, _rounding(seen, inside, steps), np.inf)
-    error = rounding + low_cost[:, None] + high_cost
+    error = rounding + clipped * (low_cost[:, None] + high_cost)
     best = np.unravel_index(int(np.argmin(error)), error.shape)
     if not error[best] > 0 or not error[0, 0] > 0:
         return whole

@@ -117,7 +117,7 @@ preprocess_options = _group(
     ),
 )
 calibrator_options = _group(
-    click.option("--calibrator", metavar="NAME", help="mse, minmax, entropy, … [mse]"),
+    click.option("--calibrator", metavar="NAME", help="auto, mse, minmax, entropy, … [auto]"),
     click.option("--batch-size", type=click.IntRange(min=1), help="Samples read at a time. [8]"),
 )
 gate_options = _group(

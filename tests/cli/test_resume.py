@@ -356,7 +356,7 @@ class TestRanges:
             (("--samples", 13), r"made from other samples \(\d+ differ\); give another"),
             (
                 ("--samples", 12, "--calibrator", "entropy"),
-                "made with calibrator = mse, this bu",
+                "made with calibrator = auto, this bu",
             ),
         ],
     )
@@ -407,7 +407,7 @@ class TestRanges:
         shutil.copy("out/ranges.json", "ranges.json")
         before = Path("ranges.json").read_bytes()
         for flags, reason in (
-            (("--calibrator", "entropy"), "made with calibrator = mse, this build has"),
+            (("--calibrator", "entropy"), "made with calibrator = auto, this build has"),
             # the equalized model is another one with other samples
             (("--samples", "20"), "made from model"),
         ):

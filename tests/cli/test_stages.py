@@ -37,7 +37,7 @@ def chain(tmp_path_factory: pytest.TempPathFactory, digits: Path) -> Path:
             "simplify loaded.onnx -o simple.onnx",
             "fuse simple.onnx --target cpu -o fused.onnx",
             "equalize fused.onnx --target cpu --data calib.npz --samples 16 -o equal.onnx",
-            "calibrate equal.onnx --data calib.npz --samples 16 --calibrator mse -o ranges.json",
+            "calibrate equal.onnx --data calib.npz --samples 16 --calibrator auto -o ranges.json",
             "quantize equal.onnx --ranges ranges.json --target cpu -o placed.onnx",
             "correct placed.onnx equal.onnx --data calib.npz --samples 16 -o quantized.onnx",
             "compile quantized.onnx --target cpu --int8 -o engine",

@@ -114,3 +114,14 @@ def test_bad_samples_and_names_are_told() -> None:
         equalize(model(), bad, ALL, symmetric=True)
     with pytest.raises(RecipeError, match="unknown equalization 'channel_shiftin'"):
         equalize(model(), [], ["channel_shiftin"], symmetric=True)
+
+
+def test_integers_on_the_way_are_not_measured() -> None:
+    """A model with Q/DQ inside: what a Concat joins as int8 has no range to ask for."""
+    text = """g (float[N,3,4,6] x) => (int8[N,6,4,6] z, float[N,2,4,6] y) {
+        q = QuantizeLinear(x, scale, zero) z = Concat<axis = 1>(q, q) y = Conv(x, w)
+    }"""
+    weights = {"scale": np.float32(0.05), "zero": np.int8(0), "w": weight(2, 3, 1, 1)}
+    made = model_from(text, weights)
+    after = equalize(made, samples_for(made), [*ALL, "smooth_quant"], symmetric=True)
+    assert {d.subject for d in after.decisions if d.rule == "smooth_quant"} == {"x"}

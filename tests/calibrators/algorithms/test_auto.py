@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from calibrators.algorithms.auto import Auto
+from calibrators.algorithms.auto import Auto, weighted
 from calibrators.algorithms.mse import Mse
 from calibrators.ranges import Range
 
@@ -27,30 +27,31 @@ def test_takes_all_of_a_tensor_without_outliers() -> None:
     assert of(x).reason() == "all that was seen: clipping would gain nothing"
 
 
-def test_a_small_gain_is_not_taken() -> None:
-    x = np.append(np.clip(GAUSS, -3, 3), 3.3).astype("f4")
+def test_a_gain_that_clipping_eats_up_is_not_taken() -> None:
+    """Five values cost least squares less than their range; counted eightfold they cost more."""
+    x = np.append(np.clip(GAUSS, -3, 3), np.full(5, 3.4)).astype("f4")
     mse = Mse()
     mse.observe(x)
-    assert mse.range().high < 3.3
+    assert mse.range().high < 3.2
     assert of(x).range() == whole(x)
-    assert of(x).reason().endswith(" dB, under 0.5 dB")
+    assert of(x).reason() == "all that was seen: clipping would gain nothing"
 
 
 def test_a_clear_gain_is() -> None:
     x = np.append(GAUSS, [60.0, -3.0]).astype("f4")
     found = of(x)
     assert -4.5 < found.range().low < -3.0  # pays too: every step is set by the far side
-    assert 40 < found.range().high < 50
+    assert 50 < found.range().high < 60
     assert found.reason().startswith("clipped ")
     assert found.reason().endswith(" dB less noise expected")
 
 
 def test_many_values_are_never_clipped() -> None:
-    # a second body of 0.5 % of the values, with outliers of its own, far from the first
-    x = np.append(GAUSS, 30 + np.abs(GAUSS[:1000]) ** 5).astype("f4")
-    mse = Mse()
-    mse.observe(x)
-    chosen = mse.range()
-    assert float(np.mean((x < chosen.low) | (x > chosen.high))) > 0.1
-    assert of(x).range() == whole(x)
-    assert of(x).reason().endswith("% of the values, more than 0.1 %")
+    # 0.5 % of the values lie far from the others, which one step holds
+    x = np.append(GAUSS * 1e-3, np.abs(GAUSS[:1000])).astype("f4")
+    found = of(x)
+    chosen = weighted(found.histogram)
+    assert chosen.gain_db > 0.2
+    assert float(np.mean((x < chosen.range.low) | (x > chosen.range.high))) > 5e-3
+    assert found.range() == whole(x)
+    assert found.reason().endswith("% of the values, more than 0.1 %")
