@@ -35,6 +35,7 @@ from deploy.artifacts.engine import Engine
 from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
 from deploy.backends import ov
+from deploy.build import for_compiler
 from deploy.calibrate import calibrate
 from deploy.choose import choose
 from deploy.fuse import fuse
@@ -91,7 +92,7 @@ def openers(name: str, target: Target) -> dict[str, Callable[[], Engine]]:
 
 def opener(candidate: Candidate, graph: Model) -> Callable[[], Engine]:
     settings = candidate.target.engine.model_copy(update={"threads": 1})
-    return lambda: ov.build(graph, settings, candidate.precision)
+    return lambda: ov.build(for_compiler(graph, candidate.target), settings, candidate.precision)
 
 
 def _config(candidate: Candidate) -> tuple[str, str]:
