@@ -124,8 +124,9 @@ class _Build:
         graphs |= {"simplified": simplified, "fused": fused}
         ranges = choice = audited = None
         if self.precision == "int8":
+            graph = to_graph(fused)
             for candidate in candidates(target, recipe, NOTHING):
-                check_names(candidate.exclude, to_graph(fused))
+                check_names(candidate.exclude, graph)
             audited = self.audited(graphs["loaded"], data)
             shipped = Int8(Int8Stages(line, target, graphs, data)).ship()
             judged, ranges, choice = shipped.judged, shipped.ranges, shipped.choice

@@ -23,11 +23,6 @@ def audit_section(found: Audit | None) -> dict[str, str]:
     }
 
 
-def cautions(found: Audit | None) -> list[str]:
-    """The warnings, one line each, for the summary and the terminal."""
-    return [] if found is None else [finding.line() for finding in found.warnings]
-
-
 def growth(curve: Curve) -> Figure:
     """What 19 of 20 ranges lacked at most after so many samples; a mark where they were stable."""
     trace: Figure = {

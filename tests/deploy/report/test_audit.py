@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from deploy.artifacts.audit import Audit, Curve, Finding
-from deploy.report.audit import audit_section, cautions, growth
+from deploy.report.audit import audit_section, growth
 
 EVIL = "<img src=x>"
 WARN = Finding("repeated samples", "warn", f"{EVIL} seen", "it matters", "leave them out", (EVIL,))
@@ -33,7 +33,6 @@ def test_what_others_named_is_escaped() -> None:
 def test_no_audit_no_section() -> None:
     assert set(audit_section(None).values()) == {""}
     assert audit_section(None).keys() == audit_section(WHOLE).keys()
-    assert cautions(None) == []
 
 
 def test_nothing_found_is_said() -> None:
@@ -43,7 +42,7 @@ def test_nothing_found_is_said() -> None:
 
 
 def test_cautions_are_warnings_on_one_line() -> None:
-    assert cautions(WHOLE) == [f"{EVIL} seen: leave them out"]
+    assert [one.line() for one in WHOLE.warnings] == [f"{EVIL} seen: leave them out"]
 
 
 def test_the_curve_is_plain_json_with_a_mark() -> None:
