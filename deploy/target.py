@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from deploy import registry
 from deploy.errors import RecipeError
+from deploy.nvidia import Nvidia
 from deploy.validation import explain
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]
@@ -29,6 +30,7 @@ class EngineSettings(_Table):
     dynamic_group: activations in front of integer weights are quantized while running, in groups of
     so many; 0 lets the vendor choose.
     cache_dir: folder of compiled blobs, empty for none; it shortens loading, not running.
+    nvidia: what TensorRT builds with, for its devices.
     """
 
     device: str = "CPU"
@@ -39,6 +41,7 @@ class EngineSettings(_Table):
     dynamic_group: int = Field(default=0, ge=0)
     cache_dir: str = ""
     inference_precision: dict[Precision, Literal["", "f32", "f16", "bf16"]] = {}
+    nvidia: Nvidia | None = None
 
     @model_validator(mode="after")
     def _positive_batch(self) -> EngineSettings:

@@ -43,6 +43,8 @@ WITHIN = {
         "deploy.artifacts",
         "deploy.errors",
         "deploy.files",
+        "deploy.nvidia",
+        "deploy.on_device",
         "deploy.target",
         "deploy.widen",
     },
