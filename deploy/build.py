@@ -8,6 +8,7 @@ from pathlib import Path
 from deploy import registry
 from deploy.artifacts.engine import Engine
 from deploy.artifacts.model import Model, as_rows
+from deploy.dialect import as_judged, as_shipped
 from deploy.errors import BuildError
 from deploy.files import json_bytes, write_aside
 from deploy.fuse import fuse
@@ -18,7 +19,7 @@ SETTINGS = "settings.json"
 
 def build(model: Model, target: Target, precision: Precision, folder: Path) -> None:
     """Compile for the target and write the engine into an existing, empty folder."""
-    lowered = for_compiler(model, target)
+    lowered = for_compiler(model, target, precision)
     with compiled(lowered, target, precision) as engine:
         _check_precision(engine, target, precision)
         engine.save(folder)
@@ -32,9 +33,13 @@ def build(model: Model, target: Target, precision: Precision, folder: Path) -> N
     write_aside(folder / SETTINGS, json_bytes(chosen))
 
 
-def for_compiler(model: Model, target: Target) -> Model:
-    """The graph as the vendor gets it: operators it is slow at replaced by what it is fast at."""
-    return fuse(model, target.engine_fusions) if target.engine_fusions else model
+def for_compiler(model: Model, target: Target, precision: Precision) -> Model:
+    """The graph as the vendor gets it: operators it is slow at replaced by what it is fast at, and
+    for NVIDIA's in the opset and the types its parser takes."""
+    if target.engine.nvidia is None:
+        return fuse(model, target.engine_fusions) if target.engine_fusions else model
+    judged = target.backend == "reference"
+    return (as_judged if judged else as_shipped)(model, target, precision)
 
 
 def compiled(model: Model, target: Target, precision: Precision) -> Engine:

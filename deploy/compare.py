@@ -122,7 +122,8 @@ def engine_folder(path: Path) -> Path | None:
     """Where the engine files lie; None for an ONNX file; BundleError for anything else."""
     if path.is_file() or path.suffix == ".onnx":
         return None
-    for folder in (path, path / "engine"):
+    # without the device, a bundle holds what ran in its engine's place
+    for folder in (path, path / "simulation", path / "engine"):
         if (folder / SETTINGS).is_file():
             return folder
     what = "no such file or folder" if not path.exists() else "neither a bundle nor an engine"

@@ -18,11 +18,12 @@ from typing import Literal
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from deploy.artifacts.model import Decision, Model
+from deploy.artifacts.model import Decision, Model, copy_proto
 from deploy.artifacts.ranges import Ranges
 from deploy.errors import CalibrationError
 from deploy.placed import Placed, place
 from deploy.placement import NOTHING, Exclude
+from deploy.plugin import DOMAIN
 from deploy.quantizable import LAYERS, merged, result
 from deploy.surgery.graph import to_model
 from deploy.target import Quantization, Target
@@ -73,6 +74,30 @@ def implicit(
     precisions: dict[str, Kind] = {"*": rest, **{node.name: "int8" for node in layers}}
     decisions = [*_applied(placed, target.quantization), *placed.placement.skipped]
     return Implicit(to_model(placed.graph, model, decisions), scales, precisions)
+
+
+def rewritten(described: Implicit, model: Model) -> Implicit:
+    """The same for a graph in which plugin operators took the place of some layers.
+
+    An operator is INT8 where the layer whose result it gives was; what is no longer in the graph
+    goes from the cache and the list.
+    """
+    proto = copy_proto(model.proto)
+    old = {out: node.name for node in described.model.proto.graph.node for out in node.output}
+    tensors, precisions = {i.name for i in proto.graph.input}, {}
+    for node in proto.graph.node:
+        tensors.update(node.output)
+        before = old.get(node.output[0], "")
+        if node.domain == DOMAIN:
+            node.name = node.name or before
+        kind = described.precisions.get(before if node.domain == DOMAIN else node.name)
+        if kind is not None:
+            precisions[node.name] = kind
+    return Implicit(
+        model.derive(proto, model.decisions),
+        {name: scale for name, scale in described.scales.items() if name in tensors},
+        {"*": described.precisions["*"], **precisions},
+    )
 
 
 def version_number(version: str) -> int:

@@ -27,9 +27,13 @@ _MOST_REVERSIONS = 10
 
 @dataclass(frozen=True)
 class Shipped:
-    """What one INT8 build comes to; `graphs` holds "quantized" unless a float engine won."""
+    """What one INT8 build comes to; `graphs` holds "quantized" unless a float engine won.
+
+    exclude: what was left in float of it.
+    """
 
     judged: Judged
+    exclude: Exclude
     graphs: dict[str, Model]
     ranges: Ranges
     choice: PrecisionChoice
@@ -41,6 +45,7 @@ class Int8:
     def __init__(self, stages: Int8Stages) -> None:
         self.stages = stages
         self.recipe = stages.recipe
+        self.excludes: dict[str, Exclude] = {}
 
     def ship(self) -> Shipped:
         """The engine to ship, judged; its report says whether the gates hold."""
@@ -51,8 +56,7 @@ class Int8:
         for name in found.order[:_MOST_TRIES]:
             if judged and listed[name].precision != "int8" and self._may_revert:
                 break  # a few layers of INT8 back in float may still be faster
-            judged[name] = self.stages.judged(listed[name])
-            if judged[name].report.passed:
+            if self._passes(listed[name], judged):
                 return self._shipped(name, found, judged)
         first = next((listed[n] for n in judged if listed[n].precision == "int8"), None)
         floats = {c.name: c for c in listed.values() if c.precision != "int8"}
@@ -77,6 +81,7 @@ class Int8:
     def _passes(self, candidate: Candidate, judged: dict[str, Judged]) -> bool:
         if candidate.name not in judged:
             judged[candidate.name] = self.stages.judged(candidate)
+            self.excludes[candidate.name] = candidate.exclude
         return judged[candidate.name].report.passed
 
     def _reverted(self, first: Candidate, judged: dict[str, Judged]) -> list[Candidate]:
@@ -118,7 +123,7 @@ class Int8:
             sensitivity=self.stages.known_noise,
             kept_float={d.subject: d.reason for d in floats},
         )
-        return Shipped(judged[name], graphs, self.stages.ranges, choice)
+        return Shipped(judged[name], self.excludes[name], graphs, self.stages.ranges, choice)
 
 
 def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:
@@ -145,6 +150,8 @@ def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:
     text = f"{how}: {ms:.3f} ms, {found.times[best] / ms:.2f}x the speed of {best}"
     if "back in float" in name:
         text = f"the fewest layers back in float with which the gates hold; {text}"
+    if not found.measured_here and found.times[best] < (1 - TIE) * ms:
+        return f"{text}; INT8 was asked for, and a prediction takes it away from nobody: time both"
     level = [n for n in others if (1 - TIE) * ms <= found.times[n] < ms]
     return f"{text}; {level[0]} is as fast, within the noise" if level else text
 

@@ -164,7 +164,7 @@ class Int8Stages:
         }
 
         def opener(candidate: Candidate, model: Model) -> Engine:
-            lowered = for_compiler(model, candidate.target)
+            lowered = for_compiler(model, candidate.target, candidate.precision)
             return compiled(lowered, candidate.target, candidate.precision)
 
         def make(out: Path) -> None:

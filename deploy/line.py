@@ -51,12 +51,13 @@ class Built:
 
 @dataclass(frozen=True)
 class Judged:
-    """An engine and what parity says of it."""
+    """An engine and what parity says of it; scores: the output with class scores, if any."""
 
     built: Built
     evidence: Path
     report: ParityReport
     tolerance: Tolerance
+    scores: str | None = None
 
 
 class Line:
@@ -103,11 +104,15 @@ class Line:
         self, model: Model, target: Target, precision: Precision, name: str = "build"
     ) -> Built:
         """The vendor's engine of a graph."""
-        settings = [target.backend, target.engine.model_dump(mode="json"), target.engine_fusions]
+        compiled_by = [target.backend, target.quantization.highest_opset]
+        settings = [*compiled_by, target.engine.model_dump(mode="json"), target.engine_fusions]
         key = {"model": model.sha256, "precision": precision, "settings": settings}
         folder, reused = self.stage(name, key, lambda out: build(model, target, precision, out))
         size = sum(p.stat().st_size for p in folder.rglob("*") if p.is_file())
-        self.done(name, f"{target.backend} engine, {precision}, {size / 1e6:.2f} MB", reused)
+        # the device's engine, run by ONNX Runtime where the device isn't
+        stand_in = target.engine.nvidia is not None and target.backend == "reference"
+        what = "simulation" if stand_in else f"{target.backend} engine"
+        self.done(name, f"{what}, {precision}, {size / 1e6:.2f} MB", reused)
         return Built(model, target, precision, folder)
 
     def judged(self, built: Built, loaded: Model, samples: SampleSet, limits: Limits) -> Judged:
@@ -145,7 +150,7 @@ class Line:
         folder, reused = self.stage("parity", key, make, len(samples))
         report = ParityReport.load(folder / _PARITY)
         self.done("parity", report.verdict(), reused)
-        return Judged(built, folder, report, limits.tolerance)
+        return Judged(built, folder, report, limits.tolerance, limits.scores)
 
     def open(self, built: Built) -> Engine:
         """The engine as it lies on disk, ready to run."""

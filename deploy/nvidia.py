@@ -1,4 +1,4 @@
-"""What a TensorRT engine for one NVIDIA device has to be built with: a target's `[engine.nvidia]`."""
+"""What a TensorRT engine for one NVIDIA device is built with: a target's `[engine.nvidia]`."""
 
 from __future__ import annotations
 

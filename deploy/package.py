@@ -15,6 +15,7 @@ from deploy.artifacts.precision import PrecisionChoice
 from deploy.artifacts.ranges import Ranges
 from deploy.bench import Latency
 from deploy.data import Data
+from deploy.device import DeviceBuild
 from deploy.errors import BundleError, RecipeError
 from deploy.files import folder_aside, json_bytes, sha256_of, write_aside
 from deploy.recipe import Recipe
@@ -26,11 +27,15 @@ class Findings:
     """Everything one build produced; folders are finished stages in the work folder.
 
     label: what the engine is called beside others: its precision, and that of its weights.
+    judged_as: the target with which `engine` was built and judged; another one than `target` where
+    the device isn't this machine, and `device` then holds what is sent to it.
     """
 
     job_command: list[str]
     recipe: Recipe
     target: Target
+    judged_as: Target
+    device: DeviceBuild | None
     precision: Precision
     label: str
     data: Data
@@ -116,7 +121,15 @@ def _fill(folder: Path, findings: Findings) -> None:
     for name in ("fused", "quantized"):
         if name in findings.graphs:
             findings.graphs[name].save(folder / "model" / f"{name}.onnx")
-    _copy(findings.engine, folder / "engine")
+    device = findings.device
+    if device is not None:
+        _copy(device.folder, folder / "device")
+    if device is not None and device.absent:
+        _copy(findings.engine, folder / "simulation")
+        if device.engine is not None:
+            _copy(device.engine, folder / "engine")
+    else:
+        _copy(findings.engine, folder / "engine")
     _copy(findings.evidence, folder / "parity")
     if findings.ranges is not None:
         findings.ranges.save(folder / "ranges.json")

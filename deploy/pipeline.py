@@ -15,6 +15,7 @@ from deploy.artifacts.bundle import Bundle
 from deploy.artifacts.model import Model
 from deploy.audit import audit
 from deploy.data import Data, open_data
+from deploy.device import device_build, judged_as
 from deploy.errors import ParityError, RecipeError
 from deploy.fold_input import fold_input
 from deploy.fuse import fuse
@@ -23,6 +24,7 @@ from deploy.int8_stages import Int8Stages
 from deploy.judge import limits_for
 from deploy.line import Built, Job, Judged, Line
 from deploy.load import load, read
+from deploy.no_effect import no_effect
 from deploy.package import Findings, check_output, package
 from deploy.placed import check_names
 from deploy.placement import NOTHING
@@ -73,6 +75,11 @@ def precision_of(recipe: Recipe, target: Target) -> Precision:
             )
         wanted = recipe.precision or ("bf16" if "bf16" in target.precisions else "fp32")
     precision = offered(target, wanted)
+    if weights_only(recipe) and target.engine.nvidia is not None:
+        raise RecipeError(
+            f"--int8-weights, --int4-weights and --dynamic with target {target.name!r}: TensorRT "
+            "engines are built with INT8 activations or in float; give --int8 or --fp16"
+        )
     if precision == "int8" and recipe.ranges and recipe.data is None and recipe.eval_data is None:
         raise RecipeError(
             f"--ranges {recipe.ranges} without samples to judge the engine on: noise would prove "
@@ -107,7 +114,8 @@ class _Build:
 
     def run(self) -> Findings:
         line, recipe = self.line, self.line.job.recipe
-        target = with_approximations(with_batch(self.target, recipe.batch), recipe)
+        wanted = with_approximations(with_batch(self.target, recipe.batch), recipe)
+        target, absent = judged_as(wanted)
         loaded = line.model("load", line.source, lambda m: load(m, recipe.shape), recipe.shape)
         graphs = {"source": line.source, "loaded": loaded}
         if recipe.fold_input:
@@ -122,7 +130,9 @@ class _Build:
         simplified = line.model("simplify", loaded, simplify)
         fused = line.model("fuse", simplified, lambda m: fuse(m, order), order)
         graphs |= {"simplified": simplified, "fused": fused}
-        ranges = choice = audited = None
+        for unheard in no_effect(recipe, fused):
+            line.job.progress.caution(unheard)
+        ranges = choice = audited = shipped = device = None
         if self.precision == "int8":
             graph = to_graph(fused)
             for candidate in candidates(target, recipe, NOTHING):
@@ -140,13 +150,19 @@ class _Build:
         if weights_only(recipe):
             label = f"{built.precision}, {'int4' if recipe.int4_weights else 'int8'} weights"
             label += ", dynamic" if recipe.dynamic else ""
-        engines: dict[str, Built] = {
-            p: line.engine(fused, target, p, "baseline") for p in compared_precisions(target, label)
-        } | {label: built}
+        if wanted.engine.nvidia is not None:
+            device = device_build(line, wanted, absent, judged, graphs, shipped)
+        engines: dict[str, Built] = {}
+        if not absent:
+            compared = compared_precisions(target, label)
+            engines = {p: line.engine(fused, target, p, "baseline") for p in compared}
+            engines[label] = built
         return Findings(
             job_command=list(line.job.command),
             recipe=recipe,
-            target=built.target,
+            target=built.target if not absent else wanted,
+            judged_as=built.target,
+            device=device,
             precision=built.precision,
             label=label,
             data=data,
@@ -158,7 +174,7 @@ class _Build:
             evidence=judged.evidence,
             parity=judged.report,
             tolerance=judged.tolerance,
-            latency=line.latency(engines, data.evaluation),
+            latency=line.latency(engines, data.evaluation) if engines else {},
             tools=line.work.tools,
         )
 

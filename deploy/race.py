@@ -135,19 +135,24 @@ def timed(entries: Sequence[Entry], choice: Choice) -> Race:
 
 
 def foretold(entries: Sequence[Entry], listed: Mapping[str, tuple[Candidate, Model]]) -> Race:
-    """The race as the roofline predicts it, for a device that isn't here."""
+    """The race as the roofline predicts it, for a device that isn't here.
+
+    INT8 was asked for, and a bound without caches or launches is no reason to take it away: float
+    engines come last whatever is predicted.
+    """
     rows, times = [], {}
     for entry in entries:
         candidate, model = listed[entry.name]
-        wanted = None if candidate.precision == "int8" else computed_in(candidate)
-        found = predict(layer_costs(model), candidate.target.roofline, wanted)
+        found = predict(layer_costs(model), candidate.target.roofline, computed_in(candidate))
         times[entry.name] = 1e3 * sum(layer.seconds for layer in found)
         rows.append(Entry(**(asdict(entry) | {"predicted_ms": times[entry.name]})))
-    return Race(tuple(preferred([e.name for e in entries], times)), tuple(rows), False)
+    parts = ([e.name for e in entries if (e.precision == "int8") is int8] for int8 in (True, False))
+    order = [name for part in parts for name in preferred(part, times)]
+    return Race(tuple(order), tuple(rows), False)
 
 
 def computed_in(candidate: Candidate) -> Precision:
-    """The float type a candidate computes in: fp16 may be stored only."""
+    """The float type a candidate computes in, of INT8 what stays float: fp16 may be stored only."""
     hint = candidate.target.engine.inference_precision.get(candidate.precision, "")
     return _HINTS.get(hint, candidate.precision)
 

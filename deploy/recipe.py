@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 
 from calibrators.preprocess import Preprocess
+from deploy import registry
 from deploy.errors import DeployError, RecipeError
 from deploy.target import Precision
 from deploy.validation import explain
@@ -33,6 +34,7 @@ class Recipe(BaseModel):
     int8_weights, int4_weights: store weights as integers and compute in float; dynamic also
     quantizes activations while running.
     workers: Dask workers that calibrate and judge; never changes a result.
+    plugin_path: folders of the user's plugins, or folders of such.
     shape: per input, one entry per dimension; None keeps that dimension dynamic.
     scores: the output that holds one score per class, where it isn't clear.
     max_drop: percentage points, of accuracy with labels, of top-1 agreement without.
@@ -58,6 +60,7 @@ class Recipe(BaseModel):
     dynamic: bool = False
     workers: str | None = None
     ranges: str | None = None
+    plugin_path: tuple[str, ...] = ()
     shape: dict[str, tuple[int | None, ...]] = {}
     batch: Annotated[int, Field(ge=1)] | Literal["dynamic"] | None = None
     task: Literal["auto", "classify", "none"] = "auto"
@@ -116,6 +119,8 @@ class Recipe(BaseModel):
             raise RecipeError(f"{source}: {explain(error, cls)}") from None
         except ValueError as error:
             raise RecipeError(f"{source}: {error}") from None
+        for folder in recipe.plugin_path:
+            registry.add_plugin_path(Path(folder))
         return recipe
 
     def preprocess(self) -> Preprocess:

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import re
 import sys
+import traceback
 from collections.abc import Iterable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from deploy.errors import RecipeError, nearest
+from deploy.errors import RecipeError, nearest, one_line
 
 _PACKAGES = {
     "fusion": "deploy.fusions",
@@ -28,6 +30,11 @@ _PACKAGES = {
 _HERE = Path(__file__).resolve().parent
 # kinds that are data: a TOML file each
 _FOLDERS = {"target": _HERE / "targets", "hardware": _HERE / "analysis" / "hardware"}
+# folders with plugins of the user's
+_added: list[Path] = []
+# what a folder holds besides op.py when it is meant to be a plugin
+_KERNELS = ("*.cu", "*.cuh", "*.cpp")
+_PLUGIN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z][a-z0-9]*)*")
 
 
 def names(kind: str) -> list[str]:
@@ -60,9 +67,28 @@ def load(kind: str, name: str) -> Any:
 
 
 def plugin_roots() -> list[Path]:
-    """Where built-in plugin folders lie: in the wheel, else at the top of the checkout."""
+    """Where plugin folders lie: the built-in ones, in the wheel or else at the top of the
+    checkout, then those that `add_plugin_path` was given."""
     installed = _HERE / "_plugins"
-    return [installed if installed.is_dir() else _HERE.parent / "plugins"]
+    return [installed if installed.is_dir() else _HERE.parent / "plugins", *_added]
+
+
+def add_plugin_path(folder: Path) -> None:
+    """Take the plugins of a folder of the user's too, until this process ends.
+
+    folder: one plugin, or a folder of plugins. RecipeError when there is none, or when one has a
+    name that another plugin has.
+    """
+    if not folder.is_dir():
+        raise RecipeError(f"{folder}: no such folder; --plugin-path takes a folder with plugins")
+    root = folder.resolve()
+    if root in _added:
+        return
+    found = _plugins([root])
+    if not found:
+        raise RecipeError(f"{folder}: no plugin there; a plugin is a folder with an op.py")
+    _check_folders(root, found)
+    _added.append(root)
 
 
 def _paths(kind: str) -> dict[str, Path]:
@@ -80,7 +106,40 @@ def _paths(kind: str) -> dict[str, Path]:
 
 
 def _plugins(roots: Iterable[Path]) -> dict[str, Path]:
-    return {p.parent.name: p for root in roots for p in root.glob("*/op.py")}
+    """Every op.py by its folder's name; a root is one plugin or a folder of plugins."""
+    found = {}
+    for root in roots:
+        own = root / "op.py"
+        found.update(
+            {own.parent.name: own}
+            if own.is_file()
+            else {p.parent.name: p for p in root.glob("*/op.py")}
+        )
+    return found
+
+
+def _check_folders(root: Path, found: dict[str, Path]) -> None:
+    known = _plugins(plugin_roots())
+    for name, op in sorted(found.items()):
+        if not _PLUGIN_NAME.fullmatch(name):
+            raise RecipeError(
+                f"{op.parent}: {name!r} can't be an operator's name; name the folder like "
+                "channel_shuffle, which is the operator ChannelShuffle"
+            )
+        if name in known:
+            raise RecipeError(
+                f"{op.parent}: there is a plugin {name!r} already, {known[name].parent}; give "
+                "yours another name"
+            )
+    if root.name in found:
+        return
+    for folder in sorted(p for p in root.iterdir() if p.is_dir() and p.name not in found):
+        kernels = sorted(p.name for pattern in _KERNELS for p in folder.glob(pattern))
+        if kernels:
+            raise RecipeError(
+                f"{folder}: has {kernels[0]} but no op.py, so nothing says what it computes; write "
+                "one as plugins/README.md says"
+            )
 
 
 def _from_file(name: str, file: Path) -> ModuleType:
@@ -90,5 +149,22 @@ def _from_file(name: str, file: Path) -> ModuleType:
     loaded = importlib.util.module_from_spec(spec)
     # dataclasses look their module up by name
     sys.modules[name] = loaded
-    spec.loader.exec_module(loaded)
+    try:
+        spec.loader.exec_module(loaded)
+    # whatever the file's own code raises is the file's error
+    except Exception as error:
+        del sys.modules[name]
+        raise RecipeError(
+            f"{file}:{_line_of(error, file)}: {type(error).__name__}: {one_line(error)}; the "
+            "plugin's Python has to import"
+        ) from None
     return loaded
+
+
+def _line_of(error: Exception, file: Path) -> int:
+    """The line of a file that raised, or that can't be parsed."""
+    if isinstance(error, SyntaxError):
+        return error.lineno or 0
+    frames = traceback.extract_tb(error.__traceback__)
+    lines = [frame.lineno or 0 for frame in frames if frame.filename == str(file)]
+    return lines[-1] if lines else 0

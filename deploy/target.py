@@ -191,7 +191,11 @@ class Target(_Table):
 
 def compared_precisions(target: Target, precision: str) -> list[Precision]:
     """What an engine is timed beside: float32, and the fastest float type the target has."""
-    wanted: list[Precision] = ["fp32", "bf16" if "bf16" in target.precisions else "fp16"]
+    # fp16 is as fast on NVIDIA's, and keeps three bits more
+    half: Precision = "fp16"
+    if "bf16" in target.precisions and target.engine.nvidia is None:
+        half = "bf16"
+    wanted: list[Precision] = ["fp32", half]
     return [p for p in wanted if p in target.precisions and p != precision]
 
 

@@ -16,12 +16,15 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import IO, Any
 
+from deploy import registry
 from deploy.errors import RecipeError
 from deploy.files import folder_aside, json_bytes, sha256_of, write_aside
 
 _RECORD = "stage.json"
 # the lock is also the sign that a folder is a work folder
 _LOCK = "onnx-deploy.lock"
+# what decides a result: Python, targets, and the kernels of plugins
+_CODE = (".py", ".toml", ".cpp", ".h", ".cu", ".cuh")
 _OURS = re.compile(r"[a-z]+-[0-9a-f]{16}|\..+\.(partial|old)")
 
 
@@ -130,8 +133,9 @@ def _code_sha256() -> str:
     import calibrators
 
     digest = hashlib.sha256()
-    for package in (Path(__file__).parent, Path(calibrators.__file__).parent):
+    packages = (Path(__file__).parent, Path(calibrators.__file__).parent)
+    for package in (*packages, *registry.plugin_roots()):
         for file in sorted(package.rglob("*")):
-            if file.suffix in (".py", ".toml"):
+            if file.suffix in _CODE:
                 digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
     return digest.hexdigest()[:16]

@@ -27,13 +27,17 @@ ALLOWED = {
     "deploy/equalizations/": {"numpy", "onnx", "onnx_graphsurgeon"},
     "deploy/corrections/": {"numpy", "onnx", "onnx_graphsurgeon"},
     "deploy/cluster/": {"dask", "distributed", "numpy"},
+    "deploy/on_device/": {"numpy", "pycuda", "cuda"},
     "deploy/simplify.py": {"numpy", "onnx", "onnxslim"},
     "deploy/backends/": {"numpy"},
     "deploy/backends/ov.py": {"numpy", "openvino"},
     "deploy/backends/reference.py": {"numpy", "google", "onnxruntime"},
 }
 # these never at the top of a file: the commands that don't need them have to start without them
-LAZY = {"openvino", "tensorrt", "onnxruntime", "onnxslim", "rich", "dask", "distributed"}
+LAZY = {
+    *("openvino", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "onnxruntime", "onnxslim"),
+    *("rich", "dask", "distributed"),
+}
 # which packages of this project a package may use at run time; `deploy/` itself may use all of it
 WITHIN = {
     "deploy/artifacts/": {"deploy.artifacts", "deploy.errors", "deploy.files"},
@@ -45,9 +49,14 @@ WITHIN = {
         "deploy.files",
         "deploy.nvidia",
         "deploy.on_device",
+        "deploy.plugin_libraries",
+        "deploy.profiles",
+        "deploy.rtx_log",
         "deploy.target",
         "deploy.widen",
     },
+    # one script for a device that has no onnx-deploy is made of it
+    "deploy/on_device/": {"deploy.on_device"},
 }
 EXTENSIONS = {
     "deploy/fusions": "fusion",

@@ -22,13 +22,13 @@ def commands(readme: Path) -> list[str]:
     """Every line that starts with `deploy`, or with `$ deploy` in a transcript."""
     text = readme.read_text(encoding="utf-8")
     found = re.findall(
-        r"^\s*(?:\$ )?(deploy (?:build|verify|analyze) .*)$", text, flags=re.MULTILINE
+        r"^\s*(?:\$ )?(deploy (?:build|verify|analyze|doctor) .*)$", text, flags=re.MULTILINE
     )
     return [line for line in found if not any(word in line for word in _PLACEHOLDERS)]
 
 
 def test_the_readmes_have_commands() -> None:
-    assert len(commands(ROOT / "README.md")) == 3
+    assert len(commands(ROOT / "README.md")) == 5
     assert len(commands(ROOT / "examples/digits/README.md")) == 1
 
 

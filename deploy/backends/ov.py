@@ -14,13 +14,15 @@ from deploy.artifacts.engine import Engine, Layer
 from deploy.artifacts.model import Model, TensorSpec
 from deploy.errors import BuildError, MissingBackendError, one_line
 from deploy.files import json_bytes, write_aside
+from deploy.plugin_libraries import Library, compiled_for, read, stored
 from deploy.target import EngineSettings
 
 _XML = "model.xml"
 _IO = "engine.json"
-# where in OpenVINO's own sources a message came from
+# where in OpenVINO's own sources a message came from, and the node's whole signature
 _POSITION = re.compile(
     r"(Exception from|Check '.*?' failed at) \S+:\d+: ?|FrontEnd API failed with "
+    r"|While validating node '[^']*' with friendly_name '[^']*': ?"
 )
 # names OpenVINO numbers as it goes: they'd differ with whatever ran before in the process
 _NUMBERED = re.compile(r"(?<=^Constant)_\d+|_\d+$")
@@ -28,8 +30,9 @@ _NUMBERED = re.compile(r"(?<=^Constant)_\d+|_\d+$")
 
 def build(model: Model, settings: EngineSettings, precision: str) -> OpenVinoEngine:
     """Compile a model; BuildError when OpenVINO refuses it."""
+    libraries = compiled_for(model.proto, model.name)
     try:
-        ir = _core().read_model(model.serialized)
+        ir = _core(libraries).read_model(model.serialized)
         _fix_batch(ir, settings)
         _steady_names(ir, model)
     except RuntimeError as error:
@@ -43,7 +46,7 @@ def build(model: Model, settings: EngineSettings, precision: str) -> OpenVinoEng
         _spec_of(ir.input(spec.name), spec) for spec in model.inputs if spec.name in read
     )
     outputs = tuple(_spec_of(ir.output(spec.name), spec) for spec in model.outputs)
-    return OpenVinoEngine(ir, inputs, outputs, settings, precision)
+    return OpenVinoEngine(ir, inputs, outputs, settings, precision, libraries)
 
 
 def load(folder: Path, settings: EngineSettings, precision: str) -> OpenVinoEngine:
@@ -52,16 +55,20 @@ def load(folder: Path, settings: EngineSettings, precision: str) -> OpenVinoEngi
         described = json.loads((folder / _IO).read_text(encoding="utf-8"))
         inputs = tuple(_spec_from(row) for row in described["inputs"])
         outputs = tuple(_spec_from(row) for row in described["outputs"])
-        ir = _core().read_model(folder / _XML)
+        libraries = read(folder, described.get("libraries", []))
+        ir = _core(libraries).read_model(folder / _XML)
     except OSError as error:
         raise BuildError(f"{folder}: {error.strerror}: no engine there; build it again") from None
     except (RuntimeError, ValueError, KeyError, TypeError) as error:
         raise BuildError(f"{folder}: damaged engine: {_reason(error)}; build it again") from None
-    return OpenVinoEngine(ir, inputs, outputs, settings, precision)
+    return OpenVinoEngine(ir, inputs, outputs, settings, precision, libraries)
 
 
 class OpenVinoEngine(Engine):
-    """A compiled OpenVINO model on the target's device, or on the CPU where that is absent."""
+    """A compiled OpenVINO model on the target's device, or on the CPU where that is absent.
+
+    libraries: the plugin kernels that the model's own operators need.
+    """
 
     def __init__(
         self,
@@ -70,13 +77,15 @@ class OpenVinoEngine(Engine):
         outputs: tuple[TensorSpec, ...],
         settings: EngineSettings,
         precision: str,
+        libraries: tuple[Library, ...] = (),
     ) -> None:
         super().__init__(inputs, outputs)
         self._ir = ir
+        self._libraries = libraries
         self._precision = precision
         self._device = _available(settings.device)
         try:
-            self._compiled: Any = _core().compile_model(
+            self._compiled: Any = _core(libraries).compile_model(
                 ir, self._device, _config(settings, precision)
             )
         except RuntimeError as error:
@@ -97,10 +106,12 @@ class OpenVinoEngine(Engine):
                 f"{folder}: OpenVINO can't write the engine ({_reason(error)}); free some space "
                 "and run the same command again, finished stages are kept"
             ) from None
-        rows = {
+        rows: dict[str, Any] = {
             "inputs": [_row(spec) for spec in self.inputs],
             "outputs": [_row(spec) for spec in self.outputs],
         }
+        if self._libraries:
+            rows["libraries"] = stored(self._libraries, folder)
         write_aside(folder / _IO, json_bytes(rows))
 
     def close(self) -> None:
@@ -173,10 +184,15 @@ def _reason(error: BaseException) -> str:
 
 
 _SHARED_CORE: list[Any] = []
+# by the libraries' content: one core never knows two kernels of one operator
+_EXTENDED_CORES: dict[tuple[str, ...], Any] = {}
 
 
-def _core() -> Any:
-    """One OpenVINO core for the process: making one loads every device plugin."""
+def _core(libraries: tuple[Library, ...] = ()) -> Any:
+    """One OpenVINO core for the process: making one loads every device plugin.
+
+    Models with operators of their own get one that has their kernels.
+    """
     if not _SHARED_CORE:
         try:
             import openvino as ov
@@ -185,7 +201,24 @@ def _core() -> Any:
                 f"OpenVINO isn't installed ({error}); pip install openvino"
             ) from None
         _SHARED_CORE.append(ov.Core())
-    return _SHARED_CORE[0]
+    if not libraries:
+        return _SHARED_CORE[0]
+    key = tuple(library.sha256 for library in libraries)
+    if key not in _EXTENDED_CORES:
+        _EXTENDED_CORES[key] = _extended(type(_SHARED_CORE[0])(), libraries)
+    return _EXTENDED_CORES[key]
+
+
+def _extended(core: Any, libraries: tuple[Library, ...]) -> Any:
+    for library in libraries:
+        try:
+            core.add_extension(str(library.file))
+        except RuntimeError as error:
+            raise BuildError(
+                f"{library.file.name}: OpenVINO can't load this plugin: {_reason(error)}; it fits "
+                "the OpenVINO it was compiled with, build the engine again"
+            ) from None
+    return core
 
 
 def _available(device: str) -> str:

@@ -98,6 +98,11 @@ class ReferenceEngine(Engine):
         super().close()
         self._session = None
 
+    def properties(self) -> dict[str, str]:
+        import onnxruntime as ort
+
+        return {"device": "CPU", "device_name": f"ONNX Runtime {ort.__version__} on the CPU"}
+
     def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
         names = [spec.name for spec in self.outputs]
         try:

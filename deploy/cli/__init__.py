@@ -19,10 +19,13 @@ from deploy.cli import (
     calibrate,
     compile,
     correct,
+    doctor,
     equalize,
     fuse,
+    import_device,
     load,
     parity,
+    plugins,
     quantize,
     simplify,
     targets,
@@ -66,10 +69,15 @@ for command in (
     parity.command,
     analyze.command,
     bench.command,
+    doctor.command,
     targets.command,
+    plugins.command,
     verify.command,
+    import_device.command,
 ):
     cli.add_command(verbose_option(command))
+for command in plugins.command.commands.values():
+    verbose_option(command)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -130,6 +138,8 @@ def _system(error: OSError) -> str:
     reason = error.strerror or one_line(error)
     advice = {
         errno.ENOSPC: "free some space and run the same command again, finished stages are kept",
+        errno.EFBIG: "raise the limit on file sizes (ulimit -f) or choose another place",
+        errno.EDQUOT: "free some of your quota and run the same command again",
         errno.EACCES: "choose a place you may write to",
         errno.EPERM: "choose a place you may write to",
         errno.EROFS: "choose a place you may write to",

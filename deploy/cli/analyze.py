@@ -22,7 +22,7 @@ _Row = Mapping[str, Any]
     "names",
     multiple=True,
     metavar="NAME|FILE",
-    help="Device, also of hardware alone (v100, xavier); repeat it to compare. [cpu]",
+    help="Device, also of hardware alone (jetson-nano); repeat it to compare. [cpu]",
 )
 @options.precision_options
 @options.shape_option

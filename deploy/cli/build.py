@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--ranges", metavar="FILE", help="Reuse a ranges.json; refused if it doesn't match.")
 @options.shape_option
 @options.batch_option
+@options.plugin_path_option
 @options.gate_options
 @options.int8_options
 @options.workers_option
@@ -78,6 +79,8 @@ def summary(bundle: Bundle) -> list[str]:
         )
     lines.append(f"parity     {results['verdict']}")
     measured = results["latency"]
+    if not measured:
+        return [*lines, *_chosen(bundle), *_remains(bundle)]
     latency = ", ".join(f"{name} {row['median_ms']:.3f} ms" for name, row in measured.items())
     where = "" if results["on_target"] else f", on this machine, not on {bundle.manifest['target']}"
     lines.append(f"latency    {latency} (median, interleaved{where})")
@@ -87,6 +90,23 @@ def summary(bundle: Bundle) -> list[str]:
     lines += _chosen(bundle)
     lines.append(f"report     {bundle.folder / 'report.html'}")
     return lines
+
+
+def _remains(bundle: Bundle) -> list[str]:
+    """What is left to do where the device isn't this machine."""
+    import json
+
+    content = json.loads((bundle.folder / "report.json").read_text(encoding="utf-8"))
+    device, title = content["device"], content["summary"]["target_title"]
+    remains = (
+        f"remains    copy {bundle.folder / 'device'} to the device ({title}), run `python3 "
+        f"finish.py` in it, then `deploy import {bundle.folder} FOLDER` here"
+    )
+    return [
+        f"proven     {device['rung_words']}; judged here by simulation: {device['absent']}",
+        remains,
+        f"report     {bundle.folder / 'report.html'}",
+    ]
 
 
 def _chosen(bundle: Bundle) -> list[str]:

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 @options.precision_options
 @options.shape_option
 @options.batch_option
+@options.plugin_path_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @options.json_option
 def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:

@@ -14,6 +14,7 @@ from deploy.cli.terminal import print_json
 @click.command("load", short_help="Check a model, infer shapes, convert an old opset.")
 @click.argument("model", type=click.Path(path_type=Path))
 @options.shape_option
+@options.plugin_path_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the checked model.")
 @options.json_option
 def command(model: Path, output: Path | None, as_json: bool, **flags: Any) -> None:

@@ -158,6 +158,9 @@ precision_options = _group(
     ),
 )
 batch_option = click.option("--batch", type=Batch(), help="Batch size built into the engine.")
+plugin_path_option = click.option(
+    "--plugin-path", multiple=True, metavar="DIR", help="A plugin of yours, or a folder of them."
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object as the last line."
 )

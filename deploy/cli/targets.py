@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
 
 from deploy.cli import options
 from deploy.cli.terminal import print_json
+
+if TYPE_CHECKING:
+    from deploy.target import Target
 
 
 @click.command("targets", short_help="List the devices, or show one of them.")
@@ -14,17 +19,28 @@ from deploy.cli.terminal import print_json
 def command(name: str | None, as_json: bool) -> None:
     """List all targets, or print everything about NAME (also a path to a .toml of yours)."""
     from deploy import registry
+    from deploy.nvidia import RUNGS
     from deploy.target import Target
+    from deploy.target_page import proven, remains
 
     found = [Target.load(n) for n in ([name] if name else registry.names("target"))]
     for target in found:
         if name:
             _print_one(target.model_dump(mode="json"))
+            rung, done = proven(target)
+            click.echo(f"proven: {RUNGS[rung]}. {done}")
+            click.echo(f"remains: {remains(target)}")
         else:
             precisions = " ".join(target.precisions)
             click.echo(f"{target.name:<12} {precisions:<22} {target.title}")
     if as_json:
-        print_json({"targets": [target.model_dump(mode="json") for target in found]})
+        print_json({"targets": [_json(target) for target in found]})
+
+
+def _json(target: Target) -> dict[str, object]:
+    from deploy.target_page import proven
+
+    return {**target.model_dump(mode="json"), "proven": proven(target)[0]}
 
 
 def _print_one(table: dict[str, object], indent: str = "") -> None:

@@ -66,12 +66,18 @@ class Place:
 
 def smooth_quant(graph: gs.Graph, evidence: Evidence) -> list[Decision]:
     """Move factors per channel from activations into weights where it pays; a Decision each."""
+    return smoothed(graph, evidence)
+
+
+def smoothed(graph: gs.Graph, evidence: Evidence, *, maps_db: float = _MAPS_DB) -> list[Decision]:
+    """The same; a Mul of a map has to promise `maps_db` less noise."""
     places = _places(graph)
     names = Names(graph)
     seen: dict[str, ChannelRange] = {}
     for axis in sorted({place.axis for place in places}):
         seen |= evidence.ranges([p.tensor.name for p in places if p.axis == axis], axis)
-    return [_smooth(graph, p, _chosen(p, seen, evidence.symmetric), names) for p in places]
+    chosen = [(p, _chosen(p, seen, evidence.symmetric)) for p in places]
+    return [_smooth(graph, p, found, names, maps_db) for p, found in chosen]
 
 
 def _places(graph: gs.Graph) -> list[Place]:
@@ -151,15 +157,17 @@ def _noise(weights: np.ndarray, ends: np.ndarray, factors: np.ndarray, symmetric
 
 
 def _smooth(
-    graph: gs.Graph, place: Place, chosen: tuple[np.ndarray, float], names: Names
+    graph: gs.Graph, place: Place, chosen: tuple[np.ndarray, float], names: Names, maps_db: float
 ) -> Decision:
     factors, gain_db = chosen
     absorbers, obstacle = _absorbers(place, len(factors))
     tokens = len(place.tensor.shape) == place.axis + 1 > 2
-    by_mul = _TOKENS_DB if tokens else _MAPS_DB
+    by_mul = _TOKENS_DB if tokens else maps_db
     least = _FREE_DB if absorbers else by_mul
     if gain_db < least:
         reason = f"{gain_db:.1f} dB less noise expected, under {least:g} dB"
+        if np.isinf(least):
+            reason = f"{gain_db:.1f} dB less noise expected, but a Mul of a map isn't wanted here"
         return _decision(place, "skipped", reason + (f"; {obstacle}" if obstacle else ""))
     for node, index in absorbers:
         old = np.asarray(node.inputs[index].values)

@@ -19,6 +19,8 @@ from deploy.analysis.stored_weights import stored_weights
 from deploy.artifacts.model import as_rows
 from deploy.build import load_engine
 from deploy.data import SampleSet
+from deploy.report.device_content import device_content, device_evidence
+from deploy.report.map_content import graph_map
 
 if TYPE_CHECKING:
     from deploy.package import Findings
@@ -30,12 +32,17 @@ _ERROR_SAMPLES = 16
 def report_content(findings: Findings) -> dict[str, Any]:
     """The whole report as JSON-ready values."""
     graphs = findings.graphs
-    with load_engine(findings.engine, findings.target, findings.precision) as engine:
+    device = device_content(findings)
+    with load_engine(findings.engine, findings.judged_as, findings.precision) as engine:
         layers = [asdict(layer) for layer in engine.layers()]
         properties = engine.properties()
-    return {
+    if findings.device is not None and findings.device.engine is not None:
+        with load_engine(findings.device.engine, findings.target, findings.precision) as engine:
+            layers = [asdict(layer) for layer in engine.layers()]
+    content = {
         "schema_version": SCHEMA_VERSION,
-        "summary": _summary(findings, properties),
+        "summary": _summary(findings, properties, device),
+        "device": device,
         "model": {
             "name": graphs["source"].name,
             "sha256": graphs["source"].sha256,
@@ -73,9 +80,12 @@ def report_content(findings: Findings) -> dict[str, Any]:
         "tools": findings.tools,
         "command": findings.job_command,
     }
+    return {**content, "graph_map": graph_map(graphs, content, findings.ranges)}
 
 
-def _summary(findings: Findings, properties: dict[str, str]) -> dict[str, Any]:
+def _summary(
+    findings: Findings, properties: dict[str, str], device: dict[str, Any] | None
+) -> dict[str, Any]:
     parity = findings.parity
     return {
         "passed": parity.passed,
@@ -87,20 +97,25 @@ def _summary(findings: Findings, properties: dict[str, str]) -> dict[str, Any]:
         "on_target": findings.target.host,
         "accuracy": asdict(parity.task) if parity.task else None,
         "sqnr_db": min(o.sqnr_db for o in parity.outputs),
-        "evidence": _evidence(findings, properties),
+        "evidence": _evidence(findings, properties, device),
     }
 
 
-def _evidence(findings: Findings, properties: dict[str, str]) -> list[str]:
+def _evidence(
+    findings: Findings, properties: dict[str, str], device: dict[str, Any] | None
+) -> list[str]:
     """How far this was proven, in words: never more than was shown."""
-    target, device = findings.target, properties.get("device_name", "this machine")
-    said = [f"Judged on {findings.parity.samples} samples: {findings.parity.about}."]
+    target, machine = findings.target, properties.get("device_name", "this machine")
+    samples = f"Judged on {findings.parity.samples} samples: {findings.parity.about}."
+    if device is not None:
+        return device_evidence(device, samples, target.title) + list(target.notes)
+    said = [samples]
     if target.host:
-        said.append(f"Built, run and timed on this machine ({device}).")
+        said.append(f"Built, run and timed on this machine ({machine}).")
     else:
         said.append(
             f"The engine's files are portable; they were compiled, run and timed on this machine "
-            f"({device}), not on {target.title}: speed and the last bits there are not known yet."
+            f"({machine}), not on {target.title}: speed and the last bits there are not known yet."
         )
     return said + list(target.notes)
 
@@ -111,12 +126,16 @@ def _described(samples: SampleSet | None) -> dict[str, Any] | None:
     return {"uri": samples.uri, "samples": len(samples), "about": samples.about}
 
 
-def _sizes(findings: Findings) -> dict[str, int]:
-    engine = [p for p in findings.engine.rglob("*") if p.is_file() and p.name != "stage.json"]
-    return {
-        "model": len(findings.graphs["source"].serialized),
-        "engine": sum(path.stat().st_size for path in engine),
-    }
+def _sizes(findings: Findings) -> dict[str, Any]:
+    """Bytes of the model and of the engine; of what is sent where that is built on the device."""
+    source, device = len(findings.graphs["source"].serialized), findings.device
+    if device is not None and device.absent and device.engine is None:
+        sent = (device.folder / "model.onnx").stat().st_size
+        return {"model": source, "engine": sent, "what": "device/model.onnx"}
+    folder = device.engine if device is not None and device.engine else findings.engine
+    engine = [p for p in folder.rglob("*") if p.is_file() and p.name != "stage.json"]
+    size = sum(path.stat().st_size for path in engine)
+    return {"model": source, "engine": size, "what": "engine folder"}
 
 
 def _roofline(findings: Findings) -> dict[str, Any]:

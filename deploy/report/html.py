@@ -20,6 +20,8 @@ from deploy.report.adjusted import adjusted
 from deploy.report.audit import audit_section, growth
 from deploy.report.calibration import calibration, graph_order
 from deploy.report.changes import changes, reproduce
+from deploy.report.device import device
+from deploy.report.map_picture import drawn_map, precision_map
 from deploy.report.measured import accuracy, layers, speed
 from deploy.report.precision import kept, precision
 from deploy.report.roofline import roofline
@@ -36,15 +38,17 @@ def render(content: dict[str, Any], ranges: Ranges | None, audited: Audit | None
         **precision(content, ranges),
         **accuracy(content),
         **speed(content),
+        **precision_map(content),
         **layers(content),
+        **device(content),
         **roofline(content),
         **calibration(content, ranges),
         **adjusted(content),
         **audit_section(audited),
         **changes(content),
         **reproduce(content, ranges),
-        "style": _part("page.css"),
-        "script": _inside_script(_part("page.js")),
+        "style": _part("page.css") + _part("page_map.css"),
+        "script": _inside_script(_part("page.js") + _part("page_map.js")),
         "plotly": _inside_script(vendored_plotly()),
         "drawn_from": embedded(_drawn(content, ranges, audited)),
     }
@@ -82,7 +86,12 @@ def _drawn(
     order = graph_order(content, ranges) if ranges is not None else []
     tensors = {name: ranges.tensors[name] for name in order} if ranges is not None else {}
     first = max(range(len(order)), key=lambda i: (tensors[order[i]].clipped, -i), default=0)
-    return {"figures": drawn, "tensors": figures.tensors(tensors), "first": first}
+    return {
+        "figures": drawn,
+        "tensors": figures.tensors(tensors),
+        "first": first,
+        "map": drawn_map(content),
+    }
 
 
 def _chosen(content: Mapping[str, Any]) -> dict[str, figures.Figure]:

@@ -40,7 +40,7 @@ def speed(content: Content) -> dict[str, str]:
     stored: list[Row] = [
         ["model.onnx, as it came", number(units.size(sizes["model"]), sizes["model"]), ""],
         [
-            "engine folder",
+            sizes["what"],
             number(units.size(sizes["engine"]), sizes["engine"]),
             smaller(sizes["model"], sizes["engine"]),
         ],

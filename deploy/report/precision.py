@@ -74,7 +74,10 @@ def chosen_words(content: Content) -> str:
         return f"{reason[:1].upper()}{reason[1:]}."
     rows = [row for row in content["precision_layers"] if _multiplies(row)]
     count = sum(row["int8"] for row in rows)
-    text = f"{count:,} of {units.amount(len(rows), 'layer')} run in INT8. "
+    device = content["device"]
+    seen = device is None or not device["absent"] or device["report"] is not None
+    run = "run in INT8" if seen else "are INT8 in the graph"
+    text = f"{count:,} of {units.amount(len(rows), 'layer')} {run}. "
     return f"{text}Placement “{tried['chosen']}”: {reason}."
 
 

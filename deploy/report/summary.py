@@ -87,7 +87,10 @@ def _built(content: Content) -> str:
 def _lead(content: Content) -> str:
     said, gates = content["summary"], content["parity"]["gates"]
     missed = sum(not gate["passed"] for gate in gates)
-    engine = f"The {said['precision']} engine for {said['target_title']}"
+    device = content["device"]
+    simulated = device is not None and device["absent"] and device["report"] is None
+    what = "graph, simulated here," if simulated else "engine"
+    engine = f"The {said['precision']} {what} for {said['target_title']}"
     if not gates:
         return f"{engine} was compared with float32; no gate was set, so nothing could be missed."
     if not missed:
@@ -158,8 +161,9 @@ def _speed(content: Content) -> tuple[str, str, str] | None:
 
 def _size(content: Content) -> tuple[str, str, str]:
     model, engine = content["sizes"]["model"], content["sizes"]["engine"]
+    built = content["sizes"]["what"] == "engine folder"
     return (
-        "Engine on disk",
+        "Engine on disk" if built else "Model for the device",
         units.size(engine),
         f"from {units.size(model)}, {smaller(model, engine)}",
     )

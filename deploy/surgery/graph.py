@@ -17,7 +17,7 @@ from deploy.errors import ModelError, one_line
 # kinds of value that graphsurgeon can hold and write; others (optional, map) it can only hold
 _WRITTEN = ("tensor_type", "sequence_type", "sparse_tensor_type")
 
-# operators whose output shape ONNX doesn't infer
+# operators whose output shape ONNX doesn't infer; nor does it for any of a domain of its own
 _NOT_INFERRED = ("GroupNormalization",)
 
 # its remarks go to standard output, where `--json` promises one object
@@ -44,7 +44,8 @@ def to_model(graph: gs.Graph, origin: Model, decisions: Iterable[Decision]) -> M
     graph.cleanup(remove_unused_graph_inputs=False).toposort()
     proto = gs.export_onnx(graph, do_type_check=False, ir_version=origin.proto.ir_version)
     # the shape of these outputs is known from before, or not at all
-    kept = {t.name for node in graph.nodes if node.op in _NOT_INFERRED for t in node.outputs}
+    unknown = [node for node in graph.nodes if node.op in _NOT_INFERRED or node.domain]
+    kept = {tensor.name for node in unknown for tensor in node.outputs}
     # exported shapes were inferred before the rewrite: infer them again from the inputs alone
     for index, value in reversed(list(enumerate(proto.graph.value_info))):
         if value.name not in kept:

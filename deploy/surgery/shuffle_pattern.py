@@ -42,15 +42,30 @@ def shuffle_depthwise(node: gs.Node) -> ShuffleDepthwise | None:
     count = channel_count(node.inputs[0])
     if count is None or count == 1 or int(node.attrs.get("group", 1)) != count:
         return None
-    last = producer(node.inputs[0])
+    shuffle = shuffle_before(node.inputs[0])
+    if shuffle is None:
+        return None
+    return ShuffleDepthwise(shuffle.x, shuffle.groups, node, (*shuffle.chain, node))
+
+
+@dataclass(frozen=True)
+class Shuffle:
+    """A channel shuffle: of `x`, of how many groups, by which Reshape, Transpose, Reshape."""
+
+    x: gs.Tensor
+    groups: int
+    chain: tuple[gs.Node, gs.Node, gs.Node]
+
+
+def shuffle_before(tensor: gs.Tensor) -> Shuffle | None:
+    """The shuffle that a tensor comes out of; None when it comes out of something else."""
+    last = producer(tensor)
     chain = shuffle_of(last) if last is not None else None
     moved = moved_channels(last) if last is not None else None
-    if chain is None or moved is None:
+    groups = None if moved is None else _groups(moved[0])
+    if chain is None or groups is None:
         return None
-    groups = _groups(moved[0])
-    if groups is None:
-        return None
-    return ShuffleDepthwise(chain[0].inputs[0], groups, node, (*chain, node))
+    return Shuffle(chain[0].inputs[0], groups, chain)
 
 
 def _groups(order: np.ndarray) -> int | None:

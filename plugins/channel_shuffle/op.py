@@ -8,6 +8,13 @@ from __future__ import annotations
 
 import numpy as np
 
+# input shapes and attributes of a few calls, for trying a kernel out
+EXAMPLES = [
+    (((2, 12, 7, 5),), {"groups": 3}),
+    (((1, 10, 3, 9),), {"groups": 5}),
+    (((3, 7, 1, 4),), {"groups": 7}),
+]
+
 # the same in standard ONNX: what runs wherever there is no kernel of this folder
 EXPANSION = """
 <domain: "onnx_deploy", opset_import: ["" : 15]>

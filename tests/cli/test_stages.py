@@ -93,6 +93,10 @@ def test_by_hand_and_by_build_are_the_same_bytes(chain: Path, stage: str, bundle
         ("parity bundle", {"passed", "outputs", "gates", "task"}),
         ("verify bundle", {"bundle", "status", "problems"}),
         ("targets", {"targets"}),
+        (
+            "doctor digits.onnx --target xavier",
+            {"model", "target", "go", "findings", "int8"},
+        ),
     ],
 )
 def test_json_is_one_object_on_the_last_line(

@@ -100,7 +100,8 @@ def int8_content() -> dict[str, Any]:
             "calibration": {"uri": "calib.npz", "samples": 128, "about": "128 of 300"},
             "evaluation": {"uri": "test.npz", "samples": 200, "about": "200 of 200"},
         },
-        "sizes": {"model": 13992273, "engine": 4599293},
+        "sizes": {"model": 13992273, "engine": 4599293, "what": "engine folder"},
+        "device": None,
         "graph": [
             stage("loaded", {"Conv": 2, "BatchNormalization": 2}),
             stage("quantized", {"Conv": 2, "QuantizeLinear": 3}),

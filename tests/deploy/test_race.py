@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -55,6 +56,32 @@ def test_a_device_that_is_not_here_is_predicted_and_says_so() -> None:
     assert race.order[0] == "all"
     assert all(row.median_ms is None for row in race.entries)
     assert "predicted" in race.words()
+
+
+def test_a_prediction_takes_int8_away_from_nobody() -> None:
+    """On a device whose INT8 is slow, INT8 stays in front; measured here it would not."""
+    slow = target().roofline.model_copy(
+        update={"peak_flops": {"fp32": 1e15, "int8": 1e3}, "bandwidth_bytes_per_s": 1e12}
+    )
+    listed = {
+        name: (replace(c, target=c.target.model_copy(update={"roofline": slow})), m)
+        for name, (c, m) in pair().items()
+    }
+    race = foretold(entries(), listed)
+    assert race.times["fp32"] < race.times["all"] / 100
+    assert race.order == ("all", "fp32")
+
+
+def test_what_stays_float_is_predicted_in_the_type_the_device_computes_it_in() -> None:
+    """float16 halves the traffic of what isn't INT8."""
+
+    def predicted(rest: str) -> float:
+        chosen, model = pair()["all"]
+        settings = chosen.target.engine.model_copy(update={"inference_precision": {"int8": rest}})
+        own = replace(chosen, target=chosen.target.model_copy(update={"engine": settings}))
+        return foretold([entries()[0]], {"all": (own, model)}).times["all"]
+
+    assert predicted("f16") < predicted("f32") == predicted("")
 
 
 def test_saved_and_loaded(tmp_path: Path) -> None:

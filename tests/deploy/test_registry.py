@@ -35,7 +35,7 @@ def test_every_toml_is_a_target() -> None:
 def test_every_toml_of_hardware_is_a_row() -> None:
     rows = (HERE / "analysis" / "hardware").glob("*.toml")
     assert registry.names("hardware") == sorted(p.stem for p in rows)
-    assert {"v100", "xavier"} <= {*registry.names("hardware"), *registry.names("target")}
+    assert "jetson-nano" in registry.names("hardware")
 
 
 @pytest.mark.parametrize("kind", [*KINDS, "target", "hardware"])

@@ -1,0 +1,271 @@
+"""TensorRT on this machine's NVIDIA GPU: from ONNX (float or Q/DQ) to an engine that runs it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from deploy.artifacts.engine import Engine, Layer
+from deploy.artifacts.model import Model, TensorSpec
+from deploy.errors import BuildError, MissingBackendError, one_line
+from deploy.files import json_bytes, write_aside
+from deploy.nvidia import Nvidia
+from deploy.on_device.cuda_memory import open_device_memory
+from deploy.on_device.device_error import DeviceError, MissingLibraryError
+from deploy.on_device.trt_buffers import EngineTensor
+from deploy.on_device.trt_build import build_plan
+from deploy.on_device.trt_library import library_version, load_library, version_text
+from deploy.on_device.trt_plan import BuildPlan
+from deploy.on_device.trt_run import Runner
+from deploy.profiles import profiles
+from deploy.target import EngineSettings
+
+_ENGINE = "model.engine"
+_IO = "engine.json"
+_PLUGINS = "onnx_deploy"  # the domain of their operators
+_TYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+
+
+def build(model: Model, settings: EngineSettings, precision: str) -> TrtEngine:
+    """Compile a model for this GPU; BuildError when TensorRT refuses it, or isn't the target's."""
+    nvidia = _nvidia(settings)
+    plan = _plan(model, settings, nvidia, precision)
+    trt = _library_for(nvidia)
+    with _as_build_error(f"{model.name}: "):
+        built = build_plan(trt, plan)
+        if built.problems:
+            raise DeviceError("; ".join(built.problems))
+        runner = Runner(trt, built.engine, dla_core=_dla_core(nvidia))
+    inputs = _in_engine(model.inputs, runner.inputs, plan)
+    outputs = _in_engine(model.outputs, runner.outputs, plan)
+    layers = tuple(_layer(row) for row in built.layers)
+    return TrtEngine(trt, runner, built.engine, inputs, outputs, layers, _rest(settings, precision))
+
+
+def load(folder: Path, settings: EngineSettings, precision: str) -> TrtEngine:
+    """An engine that `save` wrote; BuildError when the folder isn't one, or is of another GPU."""
+    nvidia = _nvidia(settings)
+    try:
+        described = json.loads((folder / _IO).read_text(encoding="utf-8"))
+        inputs = tuple(_spec_from(row) for row in described["inputs"])
+        outputs = tuple(_spec_from(row) for row in described["outputs"])
+        layers = tuple(_layer(row) for row in described["layers"])
+        content = (folder / _ENGINE).read_bytes()
+    except OSError as error:
+        raise BuildError(f"{folder}: {error.strerror}: no engine there; build it again") from None
+    except (ValueError, KeyError, TypeError) as error:
+        raise BuildError(f"{folder}: damaged engine: {one_line(error)}; build it again") from None
+    trt = _library_for(nvidia)
+    with _as_build_error(f"{folder}: "):
+        runner = Runner(trt, content, dla_core=_dla_core(nvidia))
+    return TrtEngine(trt, runner, content, inputs, outputs, layers, _rest(settings, precision))
+
+
+def why_not_here(settings: EngineSettings) -> str | None:
+    """Why an engine for these settings can't be built and run on this machine; None if it can."""
+    try:
+        _library_for(_nvidia(settings))
+    except BuildError as error:
+        return str(error)
+    return None
+
+
+class TrtEngine(Engine):
+    """An engine on this machine's GPU. It takes and gives the model's own types: where TensorRT 8
+    has int32 for an int64, values are converted."""
+
+    def __init__(
+        self,
+        trt: Any,
+        runner: Runner,
+        content: bytes,
+        inputs: tuple[TensorSpec, ...],
+        outputs: tuple[TensorSpec, ...],
+        layers: tuple[Layer, ...],
+        rest: str,
+    ) -> None:
+        super().__init__(inputs, outputs)
+        self._trt = trt
+        self._runner = runner
+        self._content = content
+        self._layers = layers
+        self._rest = rest
+
+    def save(self, folder: Path) -> None:
+        write_aside(folder / _ENGINE, self._content)
+        rows = {
+            "inputs": [_row(spec) for spec in self.inputs],
+            "outputs": [_row(spec) for spec in self.outputs],
+            "layers": [vars(layer) for layer in self._layers],
+            "library": version_text(self._trt),
+        }
+        write_aside(folder / _IO, json_bytes(rows))
+
+    def close(self) -> None:
+        super().close()
+        self._runner.close()
+
+    def properties(self) -> dict[str, str]:
+        memory = self._runner.memory
+        cuda = memory.cuda_versions()
+        return {
+            "device": f"GPU, compute capability {memory.compute_capability()}",
+            "device_name": memory.device_name(),
+            "library": version_text(self._trt),
+            "cuda": f"{cuda['runtime']}, driver {cuda['driver']}",
+            "inference_precision": self._rest,
+        }
+
+    def layers(self) -> tuple[Layer, ...]:
+        return self._layers
+
+    def _run(self, feeds: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+        with _as_build_error():
+            results = self._runner.run(feeds)
+        return {
+            spec.name: results[spec.name].astype(spec.dtype, copy=False) for spec in self.outputs
+        }
+
+    def _prepare(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], None]:
+        with _as_build_error():
+            return self._runner.prepare(feeds)
+
+
+@contextmanager
+def _as_build_error(where: str = "") -> Iterator[None]:
+    """What TensorRT's side says, as this side's errors."""
+    try:
+        yield
+    except MissingLibraryError as error:
+        raise MissingBackendError(
+            f"{one_line(error)}; or here: pip install onnx-deploy[trt]"
+        ) from None
+    except DeviceError as error:
+        raise BuildError(where + one_line(error, 2000)) from None
+
+
+def _nvidia(settings: EngineSettings) -> Nvidia:
+    if settings.nvidia is None:
+        raise BuildError(
+            "backend trt without [engine.nvidia] in the target; it says TensorRT's version, the "
+            "compute capability and the typing to build with"
+        )
+    return settings.nvidia
+
+
+def _library_for(nvidia: Nvidia) -> Any:
+    """TensorRT as the target has it, on a GPU like the target's; BuildError with both values."""
+    with _as_build_error():
+        trt = load_library(nvidia.library)
+        memory = open_device_memory()
+    capability = memory.compute_capability()
+    memory.close()
+    if capability != nvidia.compute_capability:
+        raise BuildError(
+            f"this GPU is sm_{capability.replace('.', '')}, the target sm_{nvidia.sm}; engines are "
+            "built on the device they are for"
+        )
+    release = ".".join(str(part) for part in library_version(trt)[:2])
+    if release not in {version.rpartition(".")[0] for version in nvidia.versions}:
+        raise BuildError(
+            f"{version_text(trt)} is installed, the target has {', '.join(nvidia.versions)}; "
+            "install that release"
+        )
+    return trt
+
+
+def _dla_core(nvidia: Nvidia) -> int | None:
+    return 0 if nvidia.use_dla else None
+
+
+def _plan(model: Model, settings: EngineSettings, nvidia: Nvidia, precision: str) -> BuildPlan:
+    nodes = model.proto.graph.node
+    plugins = sorted({node.op_type for node in nodes if node.domain == _PLUGINS})
+    if plugins:
+        raise BuildError(
+            f"{model.name}: {', '.join(plugins)} of plugins, which are compiled on the device by "
+            "its finish.py and not here; leave the plugin fusions out of the target"
+        )
+    quantized = any(node.op_type == "DequantizeLinear" for node in nodes)
+    if precision == "int8" and not quantized:
+        raise BuildError(
+            f"{model.name}: int8, and the graph has no Q/DQ; quantize it first (INT8 by a "
+            "calibration cache is built on the device, by its finish.py)"
+        )
+    return BuildPlan(
+        model=model.serialized,
+        precision=precision,
+        rest=_rest(settings, precision),
+        quantization="explicit" if quantized else "none",
+        typing=nvidia.typing,
+        profiles=_profiles(model, settings),
+        use_dla=nvidia.use_dla,
+        workspace_bytes=nvidia.workspace_bytes,
+        timing_cache=_timing_cache(settings, nvidia),
+    )
+
+
+def _rest(settings: EngineSettings, precision: str) -> str:
+    """The float type of what isn't int8; float32 where the target doesn't say."""
+    hint = settings.inference_precision.get(precision, "")  # type: ignore[call-overload]
+    return _TYPES[hint] if hint else "fp32" if precision == "int8" else precision
+
+
+def _profiles(model: Model, settings: EngineSettings) -> dict[str, tuple[Any, Any, Any]]:
+    """The sizes of every input that has a free batch, as the settings fix it or leave it."""
+    found: dict[str, tuple[Any, Any, Any]] = {}
+    for spec in model.inputs:
+        if None in spec.shape[1:]:
+            raise BuildError(
+                f"{model.name}: input {spec} is free in more than its batch, and TensorRT has to "
+                f"know the sizes; give --shape {spec.name}=…"
+            )
+        if None not in spec.shape:
+            continue
+        if settings.batch == "dynamic":
+            row = profiles([spec], {})[spec.name]
+            found[spec.name] = (row["min"], row["opt"], row["max"])
+        else:
+            found[spec.name] = ([settings.batch, *spec.shape[1:]],) * 3
+    return found
+
+
+def _timing_cache(settings: EngineSettings, nvidia: Nvidia) -> str:
+    if not settings.cache_dir:
+        return ""
+    folder = Path(settings.cache_dir)
+    folder.mkdir(parents=True, exist_ok=True)
+    return str(folder / f"timing-{nvidia.library}-{nvidia.versions[0]}-sm{nvidia.sm}.cache")
+
+
+def _in_engine(
+    specs: tuple[TensorSpec, ...], tensors: tuple[EngineTensor, ...], plan: BuildPlan
+) -> tuple[TensorSpec, ...]:
+    """The model's names, order and types with the engine's sizes; without unused inputs."""
+    shapes = {tensor.name: tensor.shape for tensor in tensors}
+    for name, (low, _, high) in plan.profiles.items():
+        if list(low) == list(high) and name in shapes:
+            shapes[name] = tuple(low)
+    return tuple(
+        TensorSpec(spec.name, spec.dtype, shapes[spec.name])
+        for spec in specs
+        if spec.name in shapes
+    )
+
+
+def _layer(row: Mapping[str, Any]) -> Layer:
+    fused = tuple(str(name) for name in row["fused_from"])
+    return Layer(row["name"], row["kind"], row["precision"], row["kernel"], fused)
+
+
+def _row(spec: TensorSpec) -> dict[str, Any]:
+    return {"name": spec.name, "dtype": str(spec.dtype), "shape": list(spec.shape)}
+
+
+def _spec_from(row: Mapping[str, Any]) -> TensorSpec:
+    return TensorSpec(row["name"], np.dtype(row["dtype"]), tuple(row["shape"]))

@@ -1,0 +1,1 @@
+"""What may stand between a model and a target's engine: a rule per file, `def <name>(case)`."""

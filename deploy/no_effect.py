@@ -1,0 +1,24 @@
+"""Flags that changed nothing: a build that silently ignores what was asked can't be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from deploy.artifacts.model import Model
+from deploy.fuse import fuse
+from deploy.layer_kinds import ENDS, kinds
+from deploy.recipe import Recipe
+from deploy.surgery.graph import to_graph
+from deploy.variants import kept_by
+
+
+def no_effect(recipe: Recipe, fused: Model) -> Iterator[str]:
+    """A sentence per --keep-float kind and --approximate activation that the graph doesn't have."""
+    present = {kind for node in to_graph(fused).nodes for kind in kinds(node)} | set(ENDS)
+    for kind in kept_by(recipe).kinds:
+        if kind not in present:
+            yield f"--keep-float {kind}: the graph has no such layer, so nothing stays float for it"
+    for name in recipe.approximate:
+        made = fuse(fused, (f"approximate_{name}",))
+        if not any(decision.outcome == "applied" for decision in made.decisions):
+            yield f"--approximate {name}: the graph has none, so the engine is the same without it"

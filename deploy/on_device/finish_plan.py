@@ -1,0 +1,130 @@
+"""What is asked for on the command line and in the manifest, as the plan of an engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import NamedTuple
+
+from deploy.on_device.calibration_cache import cache_scales
+from deploy.on_device.device_error import DeviceError
+from deploy.on_device.manifest_check import Manifest
+from deploy.on_device.plugin_build import PLUGIN_LIBRARY
+from deploy.on_device.trt_plan import BuildPlan
+from deploy.on_device.trtexec_command import TrtexecFiles, build_command
+
+
+class FinishOptions(NamedTuple):
+    """What the command line says. trtexec: None for the Python bindings, else a path or "".
+
+    scales: cache, ranges or "" for the better one here. dla_core: None leaves it to the manifest.
+    root: where /etc, /proc and /sys are.
+    """
+
+    folder: Path
+    trtexec: str | None = None
+    scales: str = ""
+    dla_core: int | None = None
+    plugins: bool = True
+    rebuild: bool = False
+    runs: int = 200
+    latency: bool = True
+    allow: tuple[str, ...] = ()
+    root: Path = Path("/")
+
+
+def uses_dla(manifest: Manifest, options: FinishOptions) -> bool:
+    """Whether layers go to a DLA first."""
+    return bool(manifest.nvidia["use_dla"]) or options.dla_core is not None
+
+
+def scales_way(manifest: Manifest, options: FinishOptions, way: str) -> str:
+    """How INT8's scales go in, "cache" or "ranges"; "" where the graph has them.
+
+    As dynamic ranges on a GPU: they need no header that fits the release to the last digit, and
+    are set tensor by tensor, so that a name the network doesn't have is seen here. As the cache on
+    a DLA, NVIDIA's documented recipe there, and by trtexec, which takes nothing else.
+    """
+    if not manifest.implicit:
+        return ""
+    by_cache = uses_dla(manifest, options) or way == "trtexec"
+    return options.scales or ("cache" if by_cache else "ranges")
+
+
+def packed_file(manifest: Manifest, options: FinishOptions, name: str) -> str:
+    """The file of that name for the graph with plugin operators, or for the one without:
+    "model.onnx" or "model_plain.onnx"."""
+    if options.plugins or not manifest["plugins"]:
+        return name
+    stem, _, kind = name.rpartition(".")
+    plain = f"{stem}_plain.{kind}"
+    if plain not in manifest.files:
+        raise DeviceError(f"no {plain} in the folder; run without --without-plugins")
+    return plain
+
+
+def model_file(manifest: Manifest, options: FinishOptions) -> str:
+    """The graph the engine is built from."""
+    return packed_file(manifest, options, "model.onnx")
+
+
+def plan_of(manifest: Manifest, options: FinishOptions, way: str) -> BuildPlan:
+    """What the engine is built from, its plugin libraries not yet named."""
+    nvidia = manifest.nvidia
+    if uses_dla(manifest, options) and (options.dla_core or 0) >= nvidia["dla_cores"]:
+        raise DeviceError(
+            f"DLA core {options.dla_core or 0}, and {manifest['target']['title']} has "
+            f"{nvidia['dla_cores']}; leave out --dla-core or give a smaller number"
+        )
+    plan = BuildPlan(
+        model=manifest.data(model_file(manifest, options)),
+        precision=manifest["precision"],
+        rest=manifest["rest"],
+        quantization=manifest["quantization"],
+        typing=nvidia["typing"],
+        profiles={
+            name: (shapes["min"], shapes["opt"], shapes["max"])
+            for name, shapes in manifest["profiles"].items()
+        },
+        use_dla=uses_dla(manifest, options),
+        dla_core=options.dla_core or 0,
+        workspace_bytes=nvidia["workspace_bytes"],
+        timing_cache=str(manifest.folder / "build" / "timing.cache"),
+    )
+    if manifest.implicit:
+        plan.cache = manifest.data(packed_file(manifest, options, "calibration.cache")).decode()
+        plan.scales = cache_scales(plan.cache)
+        listed = manifest.data(packed_file(manifest, options, "layer_precisions.txt")).decode()
+        plan.layer_precisions = listed_precisions(listed)
+        plan.use_ranges = scales_way(manifest, options, way) == "ranges"
+    return plan
+
+
+def listed_precisions(text: str) -> dict[str, str]:
+    """Precision per layer of a `layer:precision,…` list."""
+    parts = (part.rpartition(":") for part in text.strip().split(",") if part)
+    return {name: kind for name, _, kind in parts}
+
+
+def check_trtexec(manifest: Manifest) -> None:
+    """DeviceError where trtexec is asked for and can't build this engine."""
+    library = manifest.nvidia["library"]
+    if library != "tensorrt":
+        raise DeviceError(f"trtexec is of tensorrt, this folder is for {library}; leave it out")
+
+
+def printed_command(manifest: Manifest, options: FinishOptions) -> list[str]:
+    """The build as a trtexec command for the folder's release; its engine is model.engine."""
+    check_trtexec(manifest)
+    plan = plan_of(manifest, options, "trtexec")
+    if options.plugins and manifest["plugins"]:
+        plan.plugin_libraries = [PLUGIN_LIBRARY]
+    folder = manifest.folder
+    files = TrtexecFiles(
+        model=folder / model_file(manifest, options),
+        cache=folder / packed_file(manifest, options, "calibration.cache"),
+        engine=folder / "model.engine",
+        layers=folder / "layers.json",
+        timing_cache=folder / "timing.cache",
+    )
+    version = tuple(int(part) for part in manifest.nvidia["versions"][0].split("."))
+    return build_command(options.trtexec or "trtexec", plan, files, version)

@@ -1,0 +1,55 @@
+"""How much of an engine runs in INT8, and why each layer that should doesn't."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+# layer types, in the inspector's words of any version, that multiply weights
+_WEIGHTED = re.compile(r"(?i)conv|gemm|matrix_?multiply|matmul|fully_?connected")
+
+
+def int8_row(
+    layers: Sequence[Mapping[str, Any]],
+    precisions: Mapping[str, str],
+    messages: Sequence[str] = (),
+) -> dict[str, Any]:
+    """Layers in INT8, layers in float, and those that should be INT8 and aren't, with a reason.
+
+    layers: as the engine's inspector lists them. precisions: the layer list; where there is none,
+    every layer with weights should be INT8. messages: TensorRT's warnings.
+    """
+    quantized = [layer for layer in layers if layer["precision"] == "int8"]
+    return {
+        "layers_int8": len(quantized),
+        "layers_float": len(layers) - len(quantized),
+        "not_int8": [
+            {"name": layer["name"], "reason": _why_float(layer, messages)}
+            for layer in layers
+            if layer["precision"] != "int8" and _should_be_int8(layer, precisions)
+        ],
+    }
+
+
+def _should_be_int8(layer: Mapping[str, Any], precisions: Mapping[str, str]) -> bool:
+    if precisions:
+        nodes = [layer["name"], *layer["fused_from"]]
+        return any(precisions.get(node) == "int8" for node in nodes)
+    return bool(_WEIGHTED.search(layer["kind"]))
+
+
+def _why_float(layer: Mapping[str, Any], messages: Sequence[str]) -> str:
+    """TensorRT's own words where it names the layer; else what it did."""
+    names = [name for name in (layer["name"], *layer["fused_from"]) if name]
+    for text in messages:
+        if any(_names(text, name) for name in names):
+            return " ".join(text.split())
+    if not layer["precision"]:
+        return "TensorRT doesn't tell its type"
+    return f"TensorRT chose {layer['precision']}, kernel {layer['kernel']}"
+
+
+def _names(text: str, name: str) -> bool:
+    """Whether a text has that name as a word of its own: conv1 isn't named by conv10."""
+    return re.search(rf"(?<![\w/.]){re.escape(name)}(?![\w/])", text) is not None
