@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIGITS := examples/digits
 
-.PHONY: demo test check format bench clean
+.PHONY: demo test check format bench docker-test triton-test clean
 
 # the stamp is newer than what decides the environment: no reinstall while nothing changed
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -37,6 +37,16 @@ bench: $(VENV)/installed
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/calibration_memory.py
 	$(BIN)/python benchmarks/real_models.py
+
+# make docker-test  builds and runs both images; DOCKER_BASE, DOCKER_NETWORK as tests/docker says
+DOCKER ?= docker
+docker-test: $(VENV)/installed
+	DOCKER=$(DOCKER) $(BIN)/python -m pytest -W error tests/docker
+
+# make triton-test  the real Triton server; TRITON_SITE and OV_SITE as
+#                   tests/deploy/packaging/tritonserver.py says
+triton-test: $(VENV)/installed
+	$(BIN)/python -m pytest -W error tests/deploy/packaging/test_tritonserver.py
 
 clean:
 	rm -rf $(VENV) digits-cpu-int8 digits-cpu-int8.work digits-cpu-int8.failed

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 
 from calibrators.preprocess import Preprocess
+from calibrators.truths import Truth, digest
 
 
 @dataclass(frozen=True)
@@ -45,12 +46,21 @@ class DatasetSpec:
 
 @dataclass(frozen=True)
 class Sample:
-    """One sample: `feeds[input]` has the model's rank, where it is batched with length 1."""
+    """One sample: `feeds[input]` has the model's rank, where it is batched with length 1.
+
+    label: a class number. truth: anything else it is known to be.
+    """
 
     name: str
     feeds: dict[str, np.ndarray]
     label: int | None = None
     split: str | None = None
+    truth: Truth | None = None
+
+    def identity(self) -> str:
+        """What it is fed and what it is known to be, as one line that starts with `sha256`."""
+        known = f" {digest(self.truth)}" if self.truth is not None else ""
+        return f"{self.sha256()} {self.label}{known}"
 
     def sha256(self) -> str:
         """The hash of what the model is fed (names, dtypes, shapes, bytes), not of the file."""

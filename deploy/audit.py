@@ -102,7 +102,7 @@ class Watch:
     def numbered(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """The same samples, each knowing its place."""
         for place, sample in enumerate(samples):
-            yield _Numbered(sample.name, sample.feeds, sample.label, sample.split, place)
+            yield _Numbered(sample.name, sample.feeds, sample.label, sample.split, place=place)
 
     def as_fed(self, samples: Iterable[Sample]) -> Iterator[Sample]:
         """Where the engine will take raw images, the samples as the model takes them."""

@@ -16,12 +16,11 @@ from calibrators.samples import Sample
 from deploy.artifacts.engine import Engine
 from deploy.artifacts.parity import SampleParity
 from deploy.batches import batches, feeds_of, fixed_batch, groups, rows
-from deploy.errors import CalibrationError
 from deploy.metrics import Error
+from deploy.task import Outputs, Task, Term
 
 # samples whose feeds and outputs are kept as evidence: so many first ones, so many worst ones
 KEPT = 8
-Outputs = Mapping[str, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -37,14 +36,14 @@ class Evidence:
 class Compared:
     """One sample. errors: per output, the sums over this sample alone.
 
-    in_top5: the reference's class is among the engine's five best. evidence: only where it may be
+    term: what it adds to the task's figures, where there is a task. evidence: only where it may be
     wanted.
     """
 
     found: SampleParity
     errors: Mapping[str, Error]
     labelled: bool
-    in_top5: bool
+    term: Term | None
     evidence: Evidence | None
 
     @property
@@ -59,13 +58,13 @@ def group_size(reference: Engine, engine: Engine) -> int:
 
 
 def compared(
-    reference: Engine, engine: Engine, samples: Iterable[Sample], scores: str | None
+    reference: Engine, engine: Engine, samples: Iterable[Sample], task: Task | None
 ) -> Iterator[Compared]:
-    """Every sample through both engines, in order; `scores` names the output with class scores."""
+    """Every sample through both engines, in order, and what the task says of each."""
     for group in groups(samples, group_size(reference, engine)):
         expected, got = _run(reference, group), _run(engine, group)
         for sample, left, right in zip(group, expected, got, strict=True):
-            yield _compare(Evidence(sample, left, right), scores)
+            yield _compare(Evidence(sample, left, right), task)
 
 
 def lean(all_of_them: Iterable[Compared], start: int) -> list[Compared]:
@@ -100,26 +99,18 @@ def add(total: Error, one: Error) -> None:
     total.count += one.count
 
 
-def _compare(evidence: Evidence, scores: str | None) -> Compared:
+def _compare(evidence: Evidence, task: Task | None) -> Compared:
     errors = {}
     for name, value in evidence.reference.items():
         errors[name] = Error()
         errors[name].add(value, evidence.engine[name])
     sample = evidence.sample
-    quality = min(error.sqnr_db for error in errors.values())
-    labelled = sample.label is not None
-    if scores is None:
-        return Compared(SampleParity(sample.name, quality), errors, labelled, False, evidence)
-    left, right = evidence.reference[scores].reshape(-1), evidence.engine[scores].reshape(-1)
-    if sample.label is not None and sample.label >= left.size:
-        raise CalibrationError(
-            f"sample {sample.name} has label {sample.label}, but output {scores!r} has "
-            f"{left.size} classes (0 to {left.size - 1}); check the labels"
-        )
-    wanted, given = int(left.argmax()), int(right.argmax())
-    in_top5 = wanted in np.argsort(-right, kind="stable")[:5]
-    found = SampleParity(sample.name, quality, wanted, given, sample.label)
-    return Compared(found, errors, labelled, bool(in_top5), evidence)
+    found = SampleParity(sample.name, min(error.sqnr_db for error in errors.values()))
+    labelled = sample.label is not None or sample.truth is not None
+    if task is None:
+        return Compared(found, errors, labelled, None, evidence)
+    term = task.term(found, sample, evidence.reference, evidence.engine)
+    return Compared(term.found, errors, labelled, term, evidence)
 
 
 def _run(engine: Engine, samples: list[Sample]) -> list[dict[str, np.ndarray]]:

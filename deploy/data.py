@@ -42,7 +42,7 @@ class SampleSet:
     @cached_property
     def hashes(self) -> tuple[str, ...]:
         """Every sample's hash, in order."""
-        return tuple(f"{sample.sha256()} {sample.label}" for sample in self)
+        return tuple(sample.identity() for sample in self)
 
     def sha256(self) -> str:
         """One hash over every sample's feeds and labels, in order."""
@@ -111,7 +111,8 @@ def open_dataset(uri: str, spec: DatasetSpec) -> Dataset:
     if not path.exists():
         raise CalibrationError(f"{uri}: no such file or folder{_sibling(path)}; check --data")
     kinds = (
-        "a folder of images, a .npz or .npy file, a folder of .npz files, python:module:function"
+        "a folder of images, a .npz or .npy file, a folder of .npz files, a .json with boxes, a "
+        ".jsonl, python:module:function"
     )
     what = "an empty folder" if path.is_dir() and not any(path.iterdir()) else "not a dataset"
     raise CalibrationError(f"{uri}: {what}; give {kinds}")

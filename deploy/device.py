@@ -59,7 +59,7 @@ def judged_as(target: Target) -> tuple[Target, str]:
 
 
 def no_gpu(devices: Path = Path("/dev")) -> str:
-    """That there is no NVIDIA GPU, said plainly before any library is asked; "" where one may be."""
+    """That there is no NVIDIA GPU, said before any library is asked; "" where one may be."""
     found = any((devices / name).exists() for name in _DRIVERS)
     return "" if found else "no NVIDIA GPU on this machine"
 

@@ -48,7 +48,7 @@ def import_device(folder: Path, came_back: Path) -> Bundle:
             shutil.copyfile(folder / name, aside / name)
         _take(aside, report, content)
         kept = {k: v for k, v in bundle.manifest.items() if k not in ("files", "manifest_sha256")}
-        kept["results"] = kept["results"] | {"proven": RUNGS["device"]}
+        kept["results"] |= {"device": content["summary"]["device"]}
         write_manifest(aside, kept)
     return Bundle.load(folder)
 
@@ -67,6 +67,9 @@ def _take(folder: Path, report: DeviceReport, content: dict[str, Any]) -> None:
     engine = folder / "engine"
     engine.mkdir(exist_ok=True)
     came = report.folder / report.content["engine"]["file"]
+    # the engine can't be loaded without them
+    for library in {row["library"] for row in report.content.get("plugins") or []}:
+        shutil.copyfile(report.folder / library, engine / Path(library).name)
     shutil.copyfile(came, engine / came.name)
     shutil.copyfile(report.folder / REPORT, folder / REPORT)
     device = content["device"] | {
@@ -76,6 +79,7 @@ def _take(folder: Path, report: DeviceReport, content: dict[str, Any]) -> None:
     }
     content |= {"device": device, "layers": report.content.get("layers", content["layers"])}
     said, target = content["summary"], content["target"]
+    said["device"] = {"proven": RUNGS["device"], "absent": ""}
     samples = said["evidence"][1] if len(said["evidence"]) > 1 else ""
     said["evidence"] = device_evidence(device, samples, target["title"]) + target["notes"]
     write_aside(folder / "report.json", json_bytes(content))

@@ -121,7 +121,8 @@ class Line:
             "source": self.source.sha256,
             "engine": built.folder.name,
             "data": samples.sha256(),
-            "limits": [limits.tolerance.model_dump(), limits.scores, sorted(limits.given)],
+            "limits": [limits.tolerance.model_dump(), sorted(limits.given)],
+            "task": repr(limits.task),
             "about": samples.about,
         }
 

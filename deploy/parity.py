@@ -4,23 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
 from calibrators.samples import Sample
 from deploy.artifacts.engine import Engine
-from deploy.artifacts.parity import (
-    Gate,
-    OutputParity,
-    ParityReport,
-    SampleParity,
-    TaskParity,
-)
-from deploy.compared import KEPT, Compared, Evidence, Outputs, add, compared, push
+from deploy.artifacts.parity import Gate, OutputParity, ParityReport
+from deploy.compared import KEPT, Compared, Evidence, add, compared, push
 from deploy.errors import CalibrationError
 from deploy.metrics import Error
 from deploy.target import Tolerance
+from deploy.task import Outputs, Task, TaskResult, Term
+from deploy.tasks.classify import Classify
 
 _LISTED = 50
 _KEPT_BYTES = 32 * 2**20
@@ -29,12 +26,22 @@ _JSON_MAX = 1e308  # JSON has no infinity
 
 @dataclass(frozen=True)
 class Limits:
-    """The thresholds in force, the name of the class scores, and where each threshold is from."""
+    """The thresholds in force, where each is from, and the task that predictions are judged by.
+
+    scores: a classifier's class scores: short for the task `Classify(scores)`.
+    """
 
     tolerance: Tolerance
     scores: str | None = None
     origin: str = "target"
     given: frozenset[str] = frozenset()
+    other_task: Task | None = None
+
+    @property
+    def task(self) -> Task | None:
+        if self.scores is None:
+            return self.other_task
+        return Classify(self.scores)
 
     def origin_of(self, name: str) -> str:
         return "recipe" if name in self.given else self.origin
@@ -55,7 +62,7 @@ def parity(
     evidence: an existing folder that gets the first samples, the worst ones, and what both
     computed, as `.npz` keyed by input and output name.
     """
-    everyone = compared(reference, engine, samples, limits.scores)
+    everyone = compared(reference, engine, samples, limits.task)
     return judged(_counted(everyone, advance), limits, about, evidence)
 
 
@@ -84,94 +91,61 @@ class _Judge:
 
     def __init__(self, limits: Limits) -> None:
         self.limits = limits
+        self.task = limits.task
         self.errors: dict[str, Error] = {}
         self.count = 0
         self.any_label = False
-        self.top1 = self.top5 = 0
-        self.labelled = self.right_reference = self.right_engine = 0
-        self.only_reference = self.only_engine = 0
+        self.terms: list[Term] = []
         self.first: list[Evidence] = []
         # least bad first: how bad, which sample, and the sample
         self.worst: list[tuple[float, int, Compared]] = []
-        self.disagreements: list[SampleParity] = []
 
     def add(self, one: Compared) -> None:
         """The next sample."""
         self.any_label |= one.labelled
         for name, error in one.errors.items():
             add(self.errors.setdefault(name, Error()), error)
-        if self.limits.scores is not None:
-            self.classes(one)
+        if one.term is not None:
+            self.terms.append(one.term)
         if len(self.first) < KEPT and one.evidence is not None:
             self.first.append(one.evidence)
         push(self.worst, (one.badness, self.count, one))
         self.count += 1
 
-    def classes(self, one: Compared) -> None:
-        found = one.found
-        agree = found.reference_class == found.engine_class
-        self.top1 += agree
-        self.top5 += one.in_top5
-        if found.label is not None:
-            self.task(found.label, found.reference_class, found.engine_class)
-        if not agree and len(self.disagreements) < _LISTED:
-            self.disagreements.append(found)
-
-    def task(self, label: int, wanted: int | None, given: int | None) -> None:
-        self.labelled += 1
-        self.right_reference += wanted == label
-        self.right_engine += given == label
-        self.only_reference += wanted == label != given
-        self.only_engine += given == label != wanted
-
     def worst_first(self) -> list[Compared]:
         return [one for _, _, one in sorted(self.worst, key=lambda row: (-row[0], row[1]))]
 
     def report(self, about: str) -> ParityReport:
-        outputs = tuple(self.output(name, error) for name, error in self.errors.items())
-        task = self.task_parity()
-        worst = tuple(one.found for one in self.worst_first())
-        gates = tuple(_gates(outputs, task, self.limits))
+        result = self.task.result(self.terms) if self.task is not None else None
+        outputs = tuple(self.output(name, error, result) for name, error in self.errors.items())
+        differing = (term.found for term in self.terms if not term.agrees)
         return ParityReport(
             self.count,
             about,
             outputs,
-            task,
-            gates,
-            worst,
-            tuple(self.disagreements),
+            result.scored if result else None,
+            tuple(_gates(outputs, result, self.limits)),
+            tuple(one.found for one in self.worst_first()),
+            tuple(islice(differing, _LISTED)),
             self.any_label,
+            result.predictions if result else None,
         )
 
-    def output(self, name: str, error: Error) -> OutputParity:
-        agreement = self.limits.scores == name
+    def output(self, name: str, error: Error, result: TaskResult | None) -> OutputParity:
+        scores = result.predictions if result and self.limits.scores == name else None
         return OutputParity(
             name,
             error.sqnr_db,
             error.cosine,
             min(error.max_abs, _JSON_MAX),
             min(error.reference_max, _JSON_MAX),
-            100 * self.top1 / self.count if agreement else None,
-            100 * self.top5 / self.count if agreement else None,
-        )
-
-    def task_parity(self) -> TaskParity | None:
-        if self.labelled == 0:
-            return None
-        n, lost, won = self.labelled, self.only_reference, self.only_engine
-        # variance of the mean of a paired difference that is +1, 0 or -1
-        variance = max(lost + won - (lost - won) ** 2 / n, 0.0) / n**2
-        return TaskParity(
-            n,
-            100 * self.right_reference / n,
-            100 * self.right_engine / n,
-            100 * (self.right_reference - self.right_engine) / n,
-            100 * float(np.sqrt(variance)),
+            scores.agreement_pct if scores else None,
+            scores.figures[0].engine if scores else None,
         )
 
 
 def _gates(
-    outputs: Sequence[OutputParity], task: TaskParity | None, limits: Limits
+    outputs: Sequence[OutputParity], result: TaskResult | None, limits: Limits
 ) -> Iterable[Gate]:
     wanted = limits.tolerance
     for out in outputs:
@@ -182,18 +156,14 @@ def _gates(
         if wanted.min_agreement_pct is not None and out.top1_agreement_pct is not None:
             name = f"top-1 agreement of {out.name!r} (%)"
             yield _at_least(name, out.top1_agreement_pct, "min_agreement_pct", limits)
-    if wanted.max_drop_pct is None:
+    if wanted.max_drop_pct is None or result is None:
         return
-    origin = limits.origin_of("max_drop_pct")
-    if task is not None:
-        passed = task.drop <= wanted.max_drop_pct
-        yield Gate("accuracy drop (points)", wanted.max_drop_pct, task.drop, passed, origin)
-        return
-    agreement = [o.top1_agreement_pct for o in outputs if o.top1_agreement_pct is not None]
-    if agreement:
-        lost = 100 - min(agreement)
-        passed = lost <= wanted.max_drop_pct
-        yield Gate("top-1 disagreement (points)", wanted.max_drop_pct, lost, passed, origin)
+    if result.scored is not None:
+        name, lost = result.scored.gate, result.scored.drop
+    else:
+        name, lost = result.predictions.gate, 100 - result.predictions.agreement_pct
+    passed = lost <= wanted.max_drop_pct
+    yield Gate(name, wanted.max_drop_pct, lost, passed, limits.origin_of("max_drop_pct"))
 
 
 def _at_least(

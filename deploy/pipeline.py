@@ -180,8 +180,9 @@ class _Build:
 
     def caution_of_coarse_gate(self, samples: int) -> None:
         """A gate that one sample decides is a coin that is tossed."""
-        drop = self.line.job.recipe.max_drop
-        if drop is not None and drop < 100 / samples:
+        recipe = self.line.job.recipe
+        drop, by_class = recipe.max_drop, recipe.task in ("auto", "classify")
+        if by_class and drop is not None and drop < 100 / samples:
             self.line.job.progress.caution(
                 f"--max-drop {drop:g} is finer than one of {samples} samples ({100 / samples:.2g} "
                 "points): a single one decides; judge on more"

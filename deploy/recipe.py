@@ -36,8 +36,11 @@ class Recipe(BaseModel):
     workers: Dask workers that calibrate and judge; never changes a result.
     plugin_path: folders of the user's plugins, or folders of such.
     shape: per input, one entry per dimension; None keeps that dimension dynamic.
+    task: how predictions are judged: "auto" (classes, where an output is sure to hold scores),
+    "none", or a file of deploy/tasks; task_option: what that task wants to know.
     scores: the output that holds one score per class, where it isn't clear.
-    max_drop: percentage points, of accuracy with labels, of top-1 agreement without.
+    max_drop: percentage points, of the task's metric with labels, of agreement with float32
+    without.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", arbitrary_types_allowed=True)
@@ -63,7 +66,8 @@ class Recipe(BaseModel):
     plugin_path: tuple[str, ...] = ()
     shape: dict[str, tuple[int | None, ...]] = {}
     batch: Annotated[int, Field(ge=1)] | Literal["dynamic"] | None = None
-    task: Literal["auto", "classify", "none"] = "auto"
+    task: str = "auto"
+    task_option: dict[str, str | int | float | bool] = {}
     scores: str | None = None
     max_drop: float | None = Field(default=None, ge=0, le=100)
     min_sqnr_db: float | None = Field(default=None, allow_inf_nan=False)
@@ -80,6 +84,14 @@ class Recipe(BaseModel):
     @classmethod
     def _number_is_a_list_of_one(cls, value: Any) -> Any:
         return (value,) if isinstance(value, int | float) else value
+
+    @field_validator("task")
+    @classmethod
+    def _task_is_known(cls, value: str) -> str:
+        allowed = ["auto", "none", *registry.names("task")]
+        if value not in allowed:
+            raise ValueError(f"should be one of {', '.join(allowed)}")
+        return value
 
     @field_validator("workers")
     @classmethod

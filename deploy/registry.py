@@ -24,12 +24,17 @@ _PACKAGES = {
     "placement": "deploy.placements",
     "correction": "deploy.corrections",
     "backend": "deploy.backends",
+    "format": "deploy.formats",
+    "task": "deploy.tasks",
+    "decoder": "deploy.decoders",
     "calibrator": "calibrators.algorithms",
     "dataset": "calibrators.datasets",
 }
 _HERE = Path(__file__).resolve().parent
 # kinds that are data: a TOML file each
 _FOLDERS = {"target": _HERE / "targets", "hardware": _HERE / "analysis" / "hardware"}
+# kinds whose files hold a class
+_CLASSES = ("calibrator", "task", "decoder")
 # folders with plugins of the user's
 _added: list[Path] = []
 # what a folder holds besides op.py when it is meant to be a plugin
@@ -60,10 +65,10 @@ def module(kind: str, name: str) -> ModuleType:
 
 
 def load(kind: str, name: str) -> Any:
-    """The public object of a fusion or placement (a function named like the file) or of a
-    calibrator (the class, in CamelCase: `moving_average.py` holds `MovingAverage`)."""
+    """The public object of a fusion or placement (a function named like the file), or of another
+    kind a class, in CamelCase: `moving_average.py` holds `MovingAverage`."""
     public = "".join(part.capitalize() for part in name.split("_"))
-    return getattr(module(kind, name), public if kind == "calibrator" else name)
+    return getattr(module(kind, name), public if kind in _CLASSES else name)
 
 
 def plugin_roots() -> list[Path]:

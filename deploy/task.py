@@ -1,11 +1,65 @@
-"""Which output holds class scores? Decides whether agreement and accuracy mean anything."""
+"""What a task promises, and which output of a classifier holds its class scores."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol, Self
+
+import numpy as np
 import onnx
 
+from calibrators.samples import Sample
 from deploy.artifacts.model import Model, TensorSpec
+from deploy.artifacts.parity import Predictions, SampleParity, TaskParity
 from deploy.errors import RecipeError, nearest
+
+Outputs = Mapping[str, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Term:
+    """What one sample adds to a task's figures.
+
+    found: the sample with what both predicted. agrees: whether that is the same. values: the
+    task's own, plain data that travels between machines.
+    """
+
+    found: SampleParity
+    agrees: bool
+    values: Any
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """A task's figures over all samples: between the two, and against labels where there are."""
+
+    predictions: Predictions
+    scored: TaskParity | None
+
+
+class Task(Protocol):
+    """A way to judge predictions; `deploy/tasks/<name>.py` holds one, a class of that name.
+
+    A frozen dataclass: it is part of what a finished parity stage is kept under, and travels to
+    workers.
+    """
+
+    @classmethod
+    def of(cls, outputs: Sequence[TensorSpec], options: Mapping[str, Any]) -> Self:
+        """The task for a model's outputs; RecipeError where the options don't fit them."""
+        ...
+
+    def term(
+        self, found: SampleParity, sample: Sample, reference: Outputs, engine: Outputs
+    ) -> Term:
+        """One sample, alone; CalibrationError where its truth is no truth of this task."""
+        ...
+
+    def result(self, terms: Sequence[Term]) -> TaskResult:
+        """All of them, in the order of the samples."""
+        ...
+
 
 # ops behind the last layer that don't change what the numbers are
 _PASSES = ("Softmax", "LogSoftmax", "Identity", "Reshape", "Flatten", "Squeeze", "Add", "Cast")
@@ -17,9 +71,9 @@ _MAYBE = ("Conv", "GlobalAveragePool", "AveragePool", "ReduceMean")
 def class_scores(model: Model, task: str, labelled: bool, named: str | None = None) -> str | None:
     """The name of the output that holds one score per class, or None.
 
-    task: "none" takes none; "auto" takes the output that ends like a classifier (a fully connected
-    layer or Softmax, else a pooled convolution) or, with labels, the only one of the right shape;
-    "classify" insists on one. named: the output to take. RecipeError where several could be meant.
+    task: "auto" takes the output that ends like a classifier (a fully connected layer or Softmax,
+    else a pooled convolution) or, with labels, the only one of the right shape; "classify" insists
+    on one; others have none. named: the output to take. RecipeError where several could be meant.
     """
     names = [spec.name for spec in model.outputs]
     if named is not None and named not in names:
@@ -27,7 +81,7 @@ def class_scores(model: Model, task: str, labelled: bool, named: str | None = No
             f"--scores {named!r}{nearest(named, names)}: not an output; there are: "
             f"{', '.join(names)}"
         )
-    if named is not None or task == "none":
+    if named is not None or task not in ("auto", "classify"):
         return named
     shaped = [spec.name for spec in model.outputs if _one_score_per_class(spec)]
     ends = {name: _last_layer(model.proto.graph, name) for name in shaped}

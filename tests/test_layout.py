@@ -26,8 +26,12 @@ ALLOWED = {
     "deploy/placements/": {"numpy", "onnx", "onnx_graphsurgeon"},
     "deploy/equalizations/": {"numpy", "onnx", "onnx_graphsurgeon"},
     "deploy/corrections/": {"numpy", "onnx", "onnx_graphsurgeon"},
+    "deploy/tasks/": {"numpy", "pydantic"},
+    "deploy/decoders/": {"numpy", "pydantic"},
     "deploy/cluster/": {"dask", "distributed", "numpy"},
     "deploy/on_device/": {"numpy", "pycuda", "cuda"},
+    "deploy/packaging/": {"google", "numpy", "openvino", "pydantic"},
+    "deploy/formats/": set(),
     "deploy/simplify.py": {"numpy", "onnx", "onnxslim"},
     "deploy/backends/": {"numpy"},
     "deploy/backends/ov.py": {"numpy", "openvino"},
@@ -55,6 +59,22 @@ WITHIN = {
         "deploy.target",
         "deploy.widen",
     },
+    "deploy/tasks/": {
+        "deploy.artifacts",
+        "deploy.average_precision",
+        "deploy.boxes",
+        "deploy.errors",
+        "deploy.registry",
+        "deploy.task",
+        "deploy.task_options",
+    },
+    "deploy/decoders/": {
+        "deploy.artifacts",
+        "deploy.boxes",
+        "deploy.errors",
+        "deploy.task",
+        "deploy.task_options",
+    },
     # one script for a device that has no onnx-deploy is made of it
     "deploy/on_device/": {"deploy.on_device"},
 }
@@ -63,7 +83,10 @@ EXTENSIONS = {
     "deploy/placements": "placement",
     "deploy/equalizations": "equalization",
     "deploy/corrections": "correction",
+    "deploy/tasks": "task",
+    "deploy/decoders": "decoder",
     "deploy/backends": "backend",
+    "deploy/formats": "format",
     "calibrators/algorithms": "calibrator",
     "calibrators/datasets": "dataset",
 }
@@ -175,12 +198,18 @@ def test_extension_folders_hold_extensions_only(folder: str) -> None:
     for name in names:
         if EXTENSIONS[folder] in (
             *("fusion", "placement", "calibrator", "equalization", "correction"),
+            *("task", "decoder"),
         ):
             assert callable(registry.load(EXTENSIONS[folder], name))
         elif EXTENSIONS[folder] == "backend":
             module = registry.module("backend", name)
             assert callable(module.build)
             assert callable(module.load)
+        elif EXTENSIONS[folder] == "format":
+            module = registry.module("format", name)
+            assert callable(getattr(module, name))
+            assert callable(module.recognizes)
+            assert callable(module.check)
         else:
             module = registry.module("dataset", name)
             assert callable(module.open)
@@ -232,7 +261,7 @@ def test_a_stage_is_a_file_with_one_function_of_its_name(stage: str) -> None:
     assert stage in functions
 
 
-@pytest.mark.parametrize("stage", [s for s in STAGES if s not in ("build", "package")])
+@pytest.mark.parametrize("stage", [s for s in STAGES if s != "build"])
 def test_a_stage_is_a_command_too(stage: str) -> None:
     assert (ROOT / "deploy" / "cli" / f"{stage}.py").is_file()
 

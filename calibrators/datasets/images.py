@@ -4,60 +4,14 @@ from __future__ import annotations
 
 import csv
 import os
-import struct
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
-from PIL import Image
-
 from calibrators import feeds
-from calibrators.preprocess import Preprocess
-from calibrators.samples import Dataset, DatasetSpec, InputSpec, Sample
+from calibrators.pictures import Pictures, Row
+from calibrators.samples import Dataset, DatasetSpec
 
 _SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-# what Pillow raises on damaged files, depending on the format
-_BROKEN = (
-    OSError,
-    ValueError,
-    SyntaxError,
-    EOFError,
-    struct.error,
-    Image.DecompressionBombError,
-)
-
-
-@dataclass(frozen=True)
-class _Row:
-    name: str
-    path: Path
-    label: int | None = None
-    split: str | None = None
-
-
-class _Images:
-    def __init__(self, rows: Sequence[_Row], spec: InputSpec, preprocess: Preprocess) -> None:
-        self._rows, self._spec, self._preprocess = rows, spec, preprocess
-
-    @property
-    def splits(self) -> Sequence[str | None]:
-        return [row.split for row in self._rows]
-
-    def read(self, indices: Sequence[int]) -> Iterator[Sample]:
-        for row in (self._rows[i] for i in indices):
-            yield Sample(row.name, {self._spec.name: self._array(row)}, row.label, row.split)
-
-    def _array(self, row: _Row) -> np.ndarray:
-        try:
-            with Image.open(row.path) as img:
-                img.load()
-        except _BROKEN as error:
-            reason = str(error).splitlines()[0] if str(error) else type(error).__name__
-            raise ValueError(
-                f"unreadable image {row.path} ({reason}); replace it or take it out"
-            ) from error
-        return feeds.feed_image(img, self._spec, self._preprocess, str(row.path))
 
 
 def accepts(uri: str) -> bool:
@@ -75,7 +29,8 @@ def open(uri: str, spec: DatasetSpec) -> Dataset:
     where the model has both; the aspect ratio is then not kept.
 
     `labels.csv` beside them is optional. Its columns: file (relative to the folder or to its
-    images/ subfolder), label (an integer >= 0) and optionally split; others are ignored. With it
+    images/ subfolder), optionally split, and what is known of the image: label (an integer >= 0),
+    text (what is written there) or map (an image of class numbers); others are ignored. With it
     only the listed files are read.
     """
     folder = Path(uri)
@@ -83,14 +38,15 @@ def open(uri: str, spec: DatasetSpec) -> Dataset:
     if table.is_file():
         rows = _listed(table)
     else:
-        rows = [_Row(path.relative_to(folder).as_posix(), path) for path in _found(folder)]
+        rows = [Row(path.relative_to(folder).as_posix(), path) for path in _found(folder)]
     if not rows:
         raise ValueError(
             f"0 images in {table if table.is_file() else folder}; put in files named"
             f" {', '.join(sorted(_SUFFIXES))}, and list them if there is a labels.csv"
         )
-    only, preprocess = feeds.image_input(spec)
-    return _Images(sorted(rows, key=lambda row: row.name), only, preprocess)
+    if spec.preprocess.crop is not None and any(row.map for row in rows):
+        raise ValueError(f"label maps in {table} and a crop; they aren't cropped: use --resize")
+    return Pictures(sorted(rows, key=lambda row: row.name), spec)
 
 
 def _found(folder: Path) -> Iterator[Path]:
@@ -100,18 +56,20 @@ def _found(folder: Path) -> Iterator[Path]:
             yield path
 
 
-def _listed(table: Path) -> list[_Row]:
-    rows: dict[str, _Row] = {}
+def _listed(table: Path) -> list[Row]:
+    rows: dict[str, Row] = {}
     try:
         # utf-8-sig: spreadsheets put a byte order mark before the first column's name
         with table.open(newline="", encoding="utf-8-sig") as file:
             reader = csv.DictReader(file, skipinitialspace=True)
             columns = reader.fieldnames or []
-            missing = [c for c in ("file", "label") if c not in columns]
+            missing = ["file"] * ("file" not in columns)
+            missing += ["label"] * (not {"label", "text", "map"} & set(columns))
             if missing:
                 raise ValueError(
                     f"columns {', '.join(columns) or '(none)'} in {table};"
                     f" {' and '.join(missing)} missing: the first line must name file and label"
+                    " (or text, or map)"
                 )
             for line in reader:
                 row = _row(table, line, f"{table} line {reader.line_num}")
@@ -126,16 +84,28 @@ def _listed(table: Path) -> list[_Row]:
     return list(rows.values())
 
 
-def _row(table: Path, line: dict[str, str | None], where: str) -> _Row:
+def _row(table: Path, line: dict[str, str | None], where: str) -> Row:
+    name, path = _beside(table, line["file"] or "", where)
+    known = line.get("map")
+    return Row(
+        name,
+        path,
+        feeds.label(line["label"] or "", where) if "label" in line else None,
+        line.get("split") or None,
+        line.get("text"),
+        _beside(table, known, where)[1] if known else None,
+    )
+
+
+def _beside(table: Path, file: str, where: str) -> tuple[str, Path]:
+    """The name of a listed file, and where it lies."""
     # by text, not resolved: links to images elsewhere are a usual way to lay out a dataset
-    relative = Path(os.path.normpath(line["file"] or ""))
+    relative = Path(os.path.normpath(file))
     if relative.is_absolute() or relative.parts[:1] == ("..",):
-        raise ValueError(f"{line['file']!r} at {where} leaves the folder; list files below it")
+        raise ValueError(f"{file!r} at {where} leaves the folder; list files below it")
     name = relative.as_posix()
     places = [table.parent / name, table.parent / "images" / name]
     path = next((p for p in places if p.is_file()), None)
     if path is None:
-        raise ValueError(
-            f"{line['file']!r} at {where} is no file; looked for {places[0]} and {places[1]}"
-        )
-    return _Row(name, path, feeds.label(line["label"] or "", where), line.get("split") or None)
+        raise ValueError(f"{file!r} at {where} is no file; looked for {places[0]} and {places[1]}")
+    return name, path

@@ -16,6 +16,7 @@ import numpy as np
 
 from calibrators import feeds
 from calibrators.samples import Dataset, DatasetSpec, Sample
+from calibrators.truths import LabelMap
 
 # RuntimeError: what zipfile raises for an encrypted member; NotImplementedError is one of them
 _BROKEN = (zipfile.BadZipFile, zlib.error, EOFError, OSError, RuntimeError, UnicodeDecodeError)
@@ -64,6 +65,7 @@ class _Npz:
     arrays: Mapping[str, _Array]
     labels: Sequence[int] | None
     splits: Sequence[str | None]
+    maps: _Array | None = None
 
     def read(self, indices: Sequence[int]) -> Iterator[Sample]:
         rows = zip(*(self.arrays[i.name].rows(indices) for i in self.spec.inputs), strict=True)
@@ -73,7 +75,13 @@ class _Npz:
             for spec, raw in zip(self.spec.inputs, raws, strict=True):
                 where = f"key {self.spec.keys.get(spec.name, spec.name)!r} of {name}"
                 feed[spec.name] = feeds.feed(raw, spec, self.spec.preprocess, where)
-            yield Sample(name, feed, self.labels[i] if self.labels else None, self.splits[i])
+            label = self.labels[i] if self.labels else None
+            yield Sample(name, feed, label, self.splits[i], self._map(i))
+
+    def _map(self, index: int) -> LabelMap | None:
+        if self.maps is None:
+            return None
+        return LabelMap(next(self.maps.rows([index])).astype(np.int64))
 
 
 def accepts(uri: str) -> bool:
@@ -88,6 +96,7 @@ def open(uri: str, spec: DatasetSpec) -> Dataset:
     model's rank less one gets the batch axis; one of the model's rank must have a first axis of
     length 1. Labels, 1-D integer: the key of spec.keys["labels"], else labels, else the first of
     label and y that is that and that no input uses. `split`, optional: one string per sample.
+    `maps`, optional: integers [N, H, W], the class of every pixel.
     """
     path = Path(uri)
     feeds.check(spec)
@@ -96,7 +105,14 @@ def open(uri: str, spec: DatasetSpec) -> Dataset:
     used = {spec.keys.get(i.name, i.name) for i in spec.inputs}
     label_key = _label_key(spec, found, used, path)
     has_split = "split" in found and "split" not in used
+    maps = found.get("maps") if "maps" not in used else None
+    if maps is not None and (len(maps.shape) != 3 or maps.dtype.kind not in "iu"):
+        raise ValueError(
+            f"{maps.dtype} of shape {list(maps.shape)} for key 'maps' of {path}; allowed: integers"
+            " [N, H, W], or another name for the key"
+        )
     keys = [*used, *([label_key] if label_key else []), *(["split"] if has_split else [])]
+    keys += ["maps"] if maps is not None else []
     count = _count({key: found[key] for key in sorted(keys)}, path)
     splits: list[str | None] = [None] * count
     if has_split:
@@ -109,7 +125,7 @@ def open(uri: str, spec: DatasetSpec) -> Dataset:
     if label_key:
         values = enumerate(found[label_key].whole())
         labels = [feeds.label(v, f"key {label_key!r} of {path.name}[{i}]") for i, v in values]
-    return _Npz(path.name, spec, arrays, labels, splits)
+    return _Npz(path.name, spec, arrays, labels, splits, maps)
 
 
 def _arrays(path: Path, spec: DatasetSpec) -> dict[str, _Array]:

@@ -14,6 +14,7 @@ import numpy as np
 
 from calibrators import feeds
 from calibrators.samples import Dataset, DatasetSpec, Sample
+from calibrators.truths import Boxes, LabelMap, PairScore, Text, Truth
 
 _FORM = "python:module:function"
 
@@ -89,7 +90,8 @@ class _Python:
                 )
             where = f"key {key!r} of {name}"
             feed[one.name] = feeds.feed(np.asarray(raw), one, spec.preprocess, where)
-        return Sample(name, feed, self._label(item, name), self.splits[i])
+        label = self._label(item, name)
+        return Sample(name, feed, label, self.splits[i], self._truth(item, name))
 
     def _label(self, item: Mapping[str, object], name: str) -> int | None:
         if "labels" in self._spec.keys:
@@ -99,6 +101,15 @@ class _Python:
         else:
             return None
         return feeds.label(item[key], name)
+
+    def _truth(self, item: Mapping[str, object], name: str) -> Truth | None:
+        truth = None if self._is_input("truth") else item.get("truth")
+        if truth is None or isinstance(truth, Boxes | LabelMap | Text | PairScore):
+            return truth
+        raise ValueError(
+            f"{type(truth).__name__} for key 'truth' of {name}; allowed: Boxes, LabelMap, Text or"
+            " PairScore of calibrators.truths"
+        )
 
     def _split(self, i: int, item: Mapping[str, object]) -> str | None:
         split = None if self._is_input("split") else item.get("split")
@@ -122,8 +133,9 @@ def accepts(uri: str) -> bool:
 
 
 def open(uri: str, spec: DatasetSpec) -> Dataset:
-    """The dicts that function() returns or yields: {input: array}, "label" and "split" optional.
+    """The dicts that function() returns or yields: {input: array}, "label", "split" optional.
 
+    "truth", optional: one of calibrators.truths, what tasks other than classes compare with.
     The function runs once here, to count, and again for every reading; each time it must give
     the same items in the same order. Arrays are with or without batch axis, as in dataset npz.
     An exception of the function's own becomes a ValueError that names function and exception.

@@ -19,11 +19,13 @@ from deploy.cli import (
     calibrate,
     compile,
     correct,
+    diff,
     doctor,
     equalize,
     fuse,
     import_device,
     load,
+    package,
     parity,
     plugins,
     quantize,
@@ -73,6 +75,8 @@ for command in (
     targets.command,
     plugins.command,
     verify.command,
+    package.command,
+    diff.command,
     import_device.command,
 ):
     cli.add_command(verbose_option(command))

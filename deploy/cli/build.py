@@ -71,16 +71,18 @@ def summary(bundle: Bundle) -> list[str]:
     results = bundle.manifest["results"]
     lines = []
     task = results["accuracy"]
-    if task:
+    if task and task.get("kind", "classify") == "classify":
         lines.append(
             f"accuracy   fp32 {task['reference_pct']:.2f} %, engine {task['engine_pct']:.2f} %, "
             f"drop {task['drop']:.2f} ± {task['drop_error']:.2f} points "
             f"on {task['samples']} samples"
         )
+    lines += _task(bundle)
     lines.append(f"parity     {results['verdict']}")
     measured = results["latency"]
-    if not measured:
-        return [*lines, *_chosen(bundle), *_remains(bundle)]
+    device = results.get("device")
+    if device is not None and device["absent"]:
+        return [*lines, *_chosen(bundle), *_remains(bundle, device)]
     latency = ", ".join(f"{name} {row['median_ms']:.3f} ms" for name, row in measured.items())
     where = "" if results["on_target"] else f", on this machine, not on {bundle.manifest['target']}"
     lines.append(f"latency    {latency} (median, interleaved{where})")
@@ -92,18 +94,27 @@ def summary(bundle: Bundle) -> list[str]:
     return lines
 
 
-def _remains(bundle: Bundle) -> list[str]:
-    """What is left to do where the device isn't this machine."""
-    import json
+def _task(bundle: Bundle) -> list[str]:
+    """The figures of a task other than classes; nothing where there is none."""
+    from deploy.artifacts.parity import ParityReport
 
-    content = json.loads((bundle.folder / "report.json").read_text(encoding="utf-8"))
-    device, title = content["device"], content["summary"]["target_title"]
+    path = bundle.folder / "parity" / "parity.json"
+    report = ParityReport.load(path) if path.is_file() else None
+    if report is None or report.predictions is None or report.predictions.kind == "classify":
+        return []
+    accuracy = [f"accuracy   {report.task.line()}"] if report.task else []
+    return [*accuracy, f"agreement  {report.predictions.line()}"]
+
+
+def _remains(bundle: Bundle, device: dict[str, Any]) -> list[str]:
+    """What is left to do where the device isn't this machine."""
+    title = bundle.manifest["results"]["target_title"]
     remains = (
         f"remains    copy {bundle.folder / 'device'} to the device ({title}), run `python3 "
         f"finish.py` in it, then `deploy import {bundle.folder} FOLDER` here"
     )
     return [
-        f"proven     {device['rung_words']}; judged here by simulation: {device['absent']}",
+        f"proven     {device['proven']}; judged here by simulation: {device['absent']}",
         remains,
         f"report     {bundle.folder / 'report.html'}",
     ]

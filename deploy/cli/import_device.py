@@ -37,4 +37,5 @@ def command(bundle: Path, folder: Path, as_json: bool) -> None:
         click.echo(f"latency    {latency['median_ms']:.3f} ms (median, on the device)")
     click.echo(f"report     {made.folder / 'report.html'}")
     if as_json:
-        print_json({"bundle": str(made.folder), **made.manifest["results"], "device": found})
+        results = made.manifest["results"]
+        print_json({"bundle": str(made.folder), "results": results, "device": found})

@@ -124,7 +124,13 @@ gate_options = _group(
     click.option("--max-drop", type=float, metavar="PCT", help="Accepted loss, in points."),
     click.option("--min-sqnr-db", type=float, metavar="DB", help="Least SQNR of every output."),
     click.option("--scores", metavar="OUTPUT", help="The output with one score per class."),
-    click.option("--task", type=click.Choice(["auto", "classify", "none"]), help="[auto]"),
+    click.option("--task", metavar="NAME", help="auto, classify, detect, segment, text, … [auto]"),
+    click.option(
+        "--task-option",
+        multiple=True,
+        type=Assignment("key=value"),
+        help="What the task wants to know, such as decoder=yolo.",
+    ),
 )
 int8_options = _group(
     click.option(
@@ -169,7 +175,7 @@ json_option = click.option(
 def recipe_flags(flags: dict[str, Any]) -> dict[str, Any]:
     """The given flags as recipe keys; click.UsageError for two precisions at once."""
     given = {key: value for key, value in flags.items() if value is not None and value != ()}
-    for key in ("shape", "data_key"):
+    for key in ("shape", "data_key", "task_option"):
         if key in given:
             names = [name for name, _ in given[key]]
             twice = next((name for name in names if names.count(name) > 1), None)

@@ -70,12 +70,10 @@ def _print(report: ParityReport) -> None:
             f"{out.name}: {out.sqnr_db:.1f} dB, cosine {out.cosine:.6f}, "
             f"max abs {out.max_abs:.3g}{agreement}"
         )
+    if report.predictions and report.predictions.kind != "classify":
+        click.echo(report.predictions.line())
     if report.task:
-        task = report.task
-        click.echo(
-            f"accuracy: {task.reference_pct:.2f} % -> {task.engine_pct:.2f} % "
-            f"on {task.samples} samples"
-        )
+        click.echo(report.task.line())
     for gate in report.gates:
         state = "ok" if gate.passed else "MISSED"
         click.echo(f"{state:<7}{gate.name}: {gate.observed:.4g}, limit {gate.limit:g}")

@@ -22,6 +22,7 @@ from deploy.data import SampleSet
 from deploy.fold_input import exact_engine
 from deploy.parity import Limits, judged
 from deploy.target import Precision, Target
+from deploy.task import Task
 
 
 @dataclass(frozen=True)
@@ -88,7 +89,7 @@ def parity_on(
     # asked of a worker: the vendor's library may be missing here
     (align,) = workers.map(_group_size, shared, [None], needs)
     plan = Plan(needs, parts, align, advance)
-    found = results(workers, _Compare(limits.scores), shared, samples, plan)
+    found = results(workers, _Compare(limits.task), shared, samples, plan)
     everyone = (one for part in found for one in part)
     return judged(everyone, limits, samples.about, evidence)
 
@@ -100,8 +101,8 @@ def _group_size(shared: bytes, shard: None) -> int:
 
 @dataclass(frozen=True)
 class _Compare:
-    scores: str | None
+    task: Task | None
 
     def __call__(self, shared: bytes, part: Part) -> list[Compared]:
         with pickle.loads(shared).opened() as (exact, engine):
-            return lean(compared(exact, engine, part, self.scores), part.start)
+            return lean(compared(exact, engine, part, self.task), part.start)

@@ -48,7 +48,7 @@ class Part:
         found = self._read()
         for expected in self.expected:
             sample = next(found, None)
-            if sample is None or _hash(sample) != expected:
+            if sample is None or sample.identity() != expected:
                 raise _UnreadError("other samples there")
             yield sample
 
@@ -157,7 +157,3 @@ class _Source:
         # read through a SampleSet, so that what is wrong is said as in a single process
         chosen = SampleSet(whole.uri, whole.dataset, indices, whole.about)
         return replace(part, sent=tuple(chosen))
-
-
-def _hash(sample: Sample) -> str:
-    return f"{sample.sha256()} {sample.label}"

@@ -1,4 +1,4 @@
-"""Memory, streams and facts of the first GPU, through pycuda (Jetson) or cuda-python."""
+"""Memory, streams, events and facts of the first GPU, through pycuda (Jetson) or cuda-python."""
 
 from __future__ import annotations
 
@@ -12,7 +12,8 @@ from deploy.on_device.device_error import DeviceError, MissingLibraryError, NoDe
 class DeviceMemory:
     """The GPU's memory by address; `close` gives the context back.
 
-    Addresses and streams are integers, as TensorRT takes them. Copies return when they are done.
+    Addresses and streams are integers, as TensorRT takes them, and so are events. Copies return
+    when they are done.
     """
 
     def alloc(self, nbytes: int) -> int:
@@ -41,6 +42,22 @@ class DeviceMemory:
 
     def end_stream(self, stream: int) -> None:
         """Give the stream back."""
+        raise NotImplementedError
+
+    def event(self) -> int:
+        """A new event, which takes the GPU's time."""
+        raise NotImplementedError
+
+    def record(self, event: int, stream: int) -> None:
+        """Take the time when the GPU has done all that was put on the stream so far."""
+        raise NotImplementedError
+
+    def elapsed_ms(self, first: int, last: int) -> float:
+        """Milliseconds between two recorded events whose stream was waited for."""
+        raise NotImplementedError
+
+    def end_event(self, event: int) -> None:
+        """Give the event back."""
         raise NotImplementedError
 
     def device_name(self) -> str:
@@ -83,6 +100,7 @@ class _PycudaMemory(DeviceMemory):
         self._driver = driver
         self._held: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
+        self._events: dict[int, Any] = {}
         try:
             driver.init()
             if driver.Device.count() == 0:
@@ -127,6 +145,27 @@ class _PycudaMemory(DeviceMemory):
         # pycuda destroys it with its last reference
         self._streams.pop(stream, None)
 
+    def event(self) -> int:
+        try:
+            made = self._driver.Event()
+        except self._driver.Error as error:
+            raise DeviceError(f"no event of the GPU: {error}") from None
+        self._events[id(made)] = made
+        return id(made)
+
+    def record(self, event: int, stream: int) -> None:
+        self._events[event].record(self._streams[stream])
+
+    def elapsed_ms(self, first: int, last: int) -> float:
+        try:
+            return float(self._events[first].time_till(self._events[last]))
+        except self._driver.Error as error:
+            raise DeviceError(f"the GPU's events tell no time: {error}") from None
+
+    def end_event(self, event: int) -> None:
+        # as a stream
+        self._events.pop(event, None)
+
     def device_name(self) -> str:
         return str(self._device.name())
 
@@ -139,6 +178,7 @@ class _PycudaMemory(DeviceMemory):
 
     def close(self) -> None:
         self._streams.clear()
+        self._events.clear()
         for made in self._held.values():
             made.free()
         self._held.clear()
@@ -194,6 +234,18 @@ class _CudaPythonMemory(DeviceMemory):
 
     def end_stream(self, stream: int) -> None:
         self._call("cudaStreamDestroy", stream)
+
+    def event(self) -> int:
+        return int(self._call("cudaEventCreate"))
+
+    def record(self, event: int, stream: int) -> None:
+        self._call("cudaEventRecord", event, stream)
+
+    def elapsed_ms(self, first: int, last: int) -> float:
+        return float(self._call("cudaEventElapsedTime", first, last))
+
+    def end_event(self, event: int) -> None:
+        self._call("cudaEventDestroy", event)
 
     def device_name(self) -> str:
         name = self._call("cudaGetDeviceProperties", 0).name

@@ -28,6 +28,7 @@ class DeviceReport:
             "built_with": None,
             "engine": None,
             "plugins": [],
+            "plugin_choice": None,
             "layers": [],
             "messages": [],
             "on_dla": {},

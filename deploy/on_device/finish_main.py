@@ -99,7 +99,17 @@ def _options(argv: Sequence[str] | None) -> tuple[FinishOptions, bool]:
         help="how scales beside a float graph go in (cache on a DLA, ranges elsewhere)",
     )
     parser.add_argument("--dla-core", type=int, metavar="N", help="DLA core to build for")
-    parser.add_argument("--without-plugins", action="store_true", help="use model_plain.onnx")
+    plugins = parser.add_mutually_exclusive_group()
+    plugins.add_argument(
+        "--with-plugins",
+        dest="plugins",
+        action="store_true",
+        default=None,
+        help="build with the kernels in plugins/ (else: the faster of both)",
+    )
+    plugins.add_argument(
+        "--without-plugins", dest="plugins", action="store_false", help="use model_plain.onnx"
+    )
     parser.add_argument("--rebuild", action="store_true", help="build, though an engine came along")
     parser.add_argument("--runs", type=int, default=200, metavar="N", help="inferences timed (200)")
     parser.add_argument("--skip-latency", action="store_true", help="don't time anything")
@@ -118,7 +128,7 @@ def _options(argv: Sequence[str] | None) -> tuple[FinishOptions, bool]:
         trtexec=given.trtexec,
         scales=given.scales,
         dla_core=given.dla_core,
-        plugins=not given.without_plugins,
+        plugins=given.plugins,
         rebuild=given.rebuild,
         runs=given.runs,
         latency=not given.skip_latency,

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from deploy.on_device.calibration_cache import cache_scales
 from deploy.on_device.device_error import DeviceError
+from deploy.on_device.device_report import ENGINE_FILE
 from deploy.on_device.manifest_check import Manifest
 from deploy.on_device.plugin_build import PLUGIN_LIBRARY
 from deploy.on_device.trt_plan import BuildPlan
@@ -17,14 +18,15 @@ class FinishOptions(NamedTuple):
     """What the command line says. trtexec: None for the Python bindings, else a path or "".
 
     scales: cache, ranges or "" for the better one here. dla_core: None leaves it to the manifest.
-    root: where /etc, /proc and /sys are.
+    plugins: whether the engine has kernels of ours; None for what is faster here. root: where /etc,
+    /proc and /sys are.
     """
 
     folder: Path
     trtexec: str | None = None
     scales: str = ""
     dla_core: int | None = None
-    plugins: bool = True
+    plugins: bool | None = None
     rebuild: bool = False
     runs: int = 200
     latency: bool = True
@@ -50,24 +52,41 @@ def scales_way(manifest: Manifest, options: FinishOptions, way: str) -> str:
     return options.scales or ("cache" if by_cache else "ranges")
 
 
-def packed_file(manifest: Manifest, options: FinishOptions, name: str) -> str:
+def plugins_wanted(manifest: Manifest, options: FinishOptions) -> tuple[bool | None, str]:
+    """Whether the engine is to have plugins, and why; None where both engines have to be tried.
+
+    A folder that names no plugins gives no reason.
+    """
+    if not manifest["plugins"]:
+        return False, ""
+    if options.plugins is not None:
+        return options.plugins, f"asked for by --{'with' if options.plugins else 'without'}-plugins"
+    if ENGINE_FILE in manifest.files and not options.rebuild:
+        return True, "the host built this engine with them"
+    if _plain_name("model.onnx") not in manifest.files:
+        return True, "the folder has no graph without them to compare with"
+    if not options.latency:
+        return False, "--skip-latency times nothing, so nothing shows that they pay"
+    return None, ""
+
+
+def packed_file(manifest: Manifest, name: str, plugins: bool) -> str:
     """The file of that name for the graph with plugin operators, or for the one without:
     "model.onnx" or "model_plain.onnx"."""
-    if options.plugins or not manifest["plugins"]:
+    if plugins or not manifest["plugins"]:
         return name
-    stem, _, kind = name.rpartition(".")
-    plain = f"{stem}_plain.{kind}"
+    plain = _plain_name(name)
     if plain not in manifest.files:
         raise DeviceError(f"no {plain} in the folder; run without --without-plugins")
     return plain
 
 
-def model_file(manifest: Manifest, options: FinishOptions) -> str:
-    """The graph the engine is built from."""
-    return packed_file(manifest, options, "model.onnx")
+def _plain_name(name: str) -> str:
+    stem, _, kind = name.rpartition(".")
+    return f"{stem}_plain.{kind}"
 
 
-def plan_of(manifest: Manifest, options: FinishOptions, way: str) -> BuildPlan:
+def plan_of(manifest: Manifest, options: FinishOptions, way: str, plugins: bool) -> BuildPlan:
     """What the engine is built from, its plugin libraries not yet named."""
     nvidia = manifest.nvidia
     if uses_dla(manifest, options) and (options.dla_core or 0) >= nvidia["dla_cores"]:
@@ -76,7 +95,7 @@ def plan_of(manifest: Manifest, options: FinishOptions, way: str) -> BuildPlan:
             f"{nvidia['dla_cores']}; leave out --dla-core or give a smaller number"
         )
     plan = BuildPlan(
-        model=manifest.data(model_file(manifest, options)),
+        model=manifest.data(packed_file(manifest, "model.onnx", plugins)),
         precision=manifest["precision"],
         rest=manifest["rest"],
         quantization=manifest["quantization"],
@@ -91,9 +110,9 @@ def plan_of(manifest: Manifest, options: FinishOptions, way: str) -> BuildPlan:
         timing_cache=str(manifest.folder / "build" / "timing.cache"),
     )
     if manifest.implicit:
-        plan.cache = manifest.data(packed_file(manifest, options, "calibration.cache")).decode()
+        plan.cache = manifest.data(packed_file(manifest, "calibration.cache", plugins)).decode()
         plan.scales = cache_scales(plan.cache)
-        listed = manifest.data(packed_file(manifest, options, "layer_precisions.txt")).decode()
+        listed = manifest.data(packed_file(manifest, "layer_precisions.txt", plugins)).decode()
         plan.layer_precisions = listed_precisions(listed)
         plan.use_ranges = scales_way(manifest, options, way) == "ranges"
     return plan
@@ -113,18 +132,31 @@ def check_trtexec(manifest: Manifest) -> None:
 
 
 def printed_command(manifest: Manifest, options: FinishOptions) -> list[str]:
-    """The build as a trtexec command for the folder's release; its engine is model.engine."""
+    """The build as a trtexec command for the folder's release; its engine is model.engine.
+
+    Without plugins where both engines would be tried: their library has to be compiled first.
+    """
     check_trtexec(manifest)
-    plan = plan_of(manifest, options, "trtexec")
-    if options.plugins and manifest["plugins"]:
+    plugins = bool(plugins_wanted(manifest, options)[0])
+    plan = plan_of(manifest, options, "trtexec", plugins)
+    if plugins:
         plan.plugin_libraries = [PLUGIN_LIBRARY]
     folder = manifest.folder
-    files = TrtexecFiles(
-        model=folder / model_file(manifest, options),
-        cache=folder / packed_file(manifest, options, "calibration.cache"),
-        engine=folder / "model.engine",
-        layers=folder / "layers.json",
-        timing_cache=folder / "timing.cache",
-    )
+    engine = folder / ENGINE_FILE
+    files = trtexec_files(manifest, plugins, engine, folder)
     version = tuple(int(part) for part in manifest.nvidia["versions"][0].split("."))
     return build_command(options.trtexec or "trtexec", plan, files, version)
+
+
+def trtexec_files(manifest: Manifest, plugins: bool, engine: Path, scratch: Path) -> TrtexecFiles:
+    """Where everything lies for trtexec; scratch: a folder for the layers and the timing cache."""
+    folder, cache = manifest.folder, "calibration.cache"
+    if manifest.implicit:
+        cache = packed_file(manifest, cache, plugins)
+    return TrtexecFiles(
+        model=folder / packed_file(manifest, "model.onnx", plugins),
+        cache=folder / cache,
+        engine=engine,
+        layers=scratch / "layers.json",
+        timing_cache=scratch / "timing.cache",
+    )

@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 import time
-from pathlib import Path
-from typing import Any
 
-from deploy.on_device.device_error import MissingLibraryError
+from deploy.on_device.device_error import DeviceError, MissingLibraryError
 from deploy.on_device.device_facts import clocks_now, device_facts
-from deploy.on_device.device_report import ENGINE_FILE, REBUILT_FILE, DeviceReport, write_whole
+from deploy.on_device.device_report import ENGINE_FILE, REBUILT_FILE, DeviceReport
+from deploy.on_device.engine_trial import Trial, Trials
 from deploy.on_device.finish_plan import (
     FinishOptions,
     check_trtexec,
-    model_file,
-    packed_file,
-    plan_of,
+    plugins_wanted,
     scales_way,
 )
-from deploy.on_device.int8_layers import int8_row
 from deploy.on_device.latency_check import moved_clocks
 from deploy.on_device.manifest_check import (
     Manifest,
@@ -25,23 +21,13 @@ from deploy.on_device.manifest_check import (
     check_capability,
     check_version,
     file_problems,
-    file_sha256,
 )
-from deploy.on_device.numbers_check import (
-    ParityData,
-    compare_numbers,
-    load_parity,
-    number_gates,
-    parity_runs,
-)
-from deploy.on_device.plugin_build import build_plugins
+from deploy.on_device.plugin_choice import choice_row, with_plugins
 from deploy.on_device.python_way import PythonWay
-from deploy.on_device.trt_plan import BuildPlan, Built
-from deploy.on_device.trtexec_command import TrtexecFiles, find_trtexec
-from deploy.on_device.trtexec_way import TrtexecEngine, TrtexecWay
+from deploy.on_device.trtexec_command import find_trtexec
+from deploy.on_device.trtexec_way import TrtexecWay
 
-# trtexec loads the engine anew for every sample
-_TRTEXEC_SAMPLES = 8
+_ALONE = "run again with --without-plugins"
 
 
 class Finish:
@@ -61,20 +47,79 @@ class Finish:
         self.check_files()
         way = self.open_way()
         self.check_device(way)
-        plan = plan_of(self.manifest, self.options, way.name)
-        if self.options.plugins:
-            plan.plugin_libraries = self.plugins(way)
-        path = self.engine(way, plan)
-        data = load_parity(self.folder / "parity")
-        if isinstance(way, PythonWay):
-            opened: Any = way.open(path.read_bytes(), plan)
+        device = self.report.found["device"]
+        trials = Trials(self.manifest, self.options, way, device, self.say, lambda: self.seen(way))
+        plugins, reason = plugins_wanted(self.manifest, self.options)
+        if plugins is None:
+            self.better_engine(trials)
+            return
+        if reason:
+            self.report.found["plugin_choice"] = choice_row(plugins, reason)
+            self.say("plugins", f"{'used' if plugins else 'left out'}: {reason}")
+        self.only_engine(trials, Trial(plugins, self.report.found, self.report.problems))
+
+    def only_engine(self, trials: Trials, trial: Trial) -> None:
+        """One engine, straight into the report."""
+        packed = ENGINE_FILE in self.manifest.files
+        if packed and not self.options.rebuild:
+            trials.take(trial, self.folder / ENGINE_FILE)
         else:
-            opened = TrtexecEngine(way, path, plan)
-            data = data.first(_TRTEXEC_SAMPLES)
-        with opened as engine:
-            self.parity(engine, data)
-            if self.options.latency:
-                self.latency(engine, data)
+            trials.build(trial, self.folder / self.engine_file)
+        trials.compare(trial)
+        if self.options.latency:
+            self.keep_latency(trials, trial)
+
+    def better_engine(self, trials: Trials) -> None:
+        """Both engines, and the report of the faster one that passes."""
+        plain, ours = Trial(False), Trial(True)
+        for trial in (plain, ours):
+            try:
+                trials.build(trial, self.build_folder / f"{trial.label}.engine".replace(" ", "_"))
+                trials.compare(trial)
+            except RefusedError:
+                raise
+            except DeviceError as error:
+                trial.error = str(error)
+                self.warn(f"no engine {trial.label}: {error}")
+        if plain.error and ours.error:
+            raise DeviceError(f"no engine without plugins: {plain.error}; with them: {ours.error}")
+        plugins, reason = self.raced(trials, plain, ours)
+        kept, other = (ours, plain) if plugins else (plain, ours)
+        self.say("plugins", f"{'kept' if plugins else 'left out'}: {reason}")
+        self.report.found.update(kept.rows)
+        self.report.problems += kept.problems
+        self.report.found["plugin_choice"] = choice_row(plugins, reason, ours, plain)
+        path = self.folder / self.engine_file
+        if kept.path is not None:
+            kept.path.replace(path)
+            self.report.found["engine"]["file"] = path.name
+        if other.path is not None:
+            other.path.unlink()
+
+    def raced(self, trials: Trials, plain: Trial, ours: Trial) -> tuple[bool, str]:
+        """Whether the engine with plugins is kept, and why; the kept one is timed."""
+        if plain.passed and ours.passed:
+            try:
+                self.keep_latency(trials, plain, ours)
+            except DeviceError as error:
+                ours.error = f"timing both by turns failed: {error}"
+                self.warn(ours.error)
+        plugins, reason = with_plugins(ours, plain)
+        kept = ours if plugins else plain
+        if kept.rows["latency"] is None:
+            try:
+                self.keep_latency(trials, kept)
+            except DeviceError as error:
+                if not ours.error:
+                    raise
+                # a kernel that reads where nothing lies stops the GPU for the whole process
+                raise DeviceError(f"{error}, behind {ours.error}; {_ALONE}") from None
+        return plugins, reason
+
+    @property
+    def engine_file(self) -> str:
+        """What an engine that is built here is called."""
+        return REBUILT_FILE if ENGINE_FILE in self.manifest.files else ENGINE_FILE
 
     def say(self, step: str, text: str) -> None:
         """A finished step's line, with the seconds since the one before."""
@@ -136,100 +181,32 @@ class Finish:
         known += [f"JetPack {found['jetpack']}"] if found["jetpack"] else []
         self.say("device", ", ".join(text for text in [*known, found["nvpmodel"]] if text))
 
+    def seen(self, way: PythonWay | TrtexecWay) -> None:
+        """What trtexec tells of the GPU only when it builds."""
+        if isinstance(way, TrtexecWay):
+            found = way.device()
+            self.report.found["device"].update(found)
+            capability = found.get("compute_capability", "")
+            self.override(check_capability(self.manifest, capability, self.options.allow))
+
     def override(self, note: str) -> None:
         """Keep a refusal that `--allow` waived."""
         if note and note not in self.report.overrides:
             self.report.overrides.append(note)
             self.warn(f"allowed: {note}")
 
-    def plugins(self, way: PythonWay | TrtexecWay) -> list[str]:
-        """The plugin libraries, built for this GPU."""
-        capability = self.report.found["device"]["compute_capability"]
-        capability = capability or self.manifest.nvidia["compute_capability"]
-        built = build_plugins(self.manifest, capability, way.version)
-        self.report.found["plugins"] = [dict(library._asdict()) for library in built]
-        if built:
-            names = ", ".join(library.folder for library in built)
-            self.say("plugins", f"{names} for compute capability {capability}")
-        return sorted({str(self.folder / library.library) for library in built})
-
-    def engine(self, way: PythonWay | TrtexecWay, plan: BuildPlan) -> Path:
-        """The engine's file: the host's, or one that is built here."""
-        packed = ENGINE_FILE in self.manifest.files
-        if packed and not self.options.rebuild:
-            path = self.folder / ENGINE_FILE
-            self.found_engine(path, "prebuilt", 0.0)
-            self.say("engine", f"{path.stat().st_size / 1e6:.1f} MB, as the host built it")
-            return path
-        built = self.built(way, plan)
-        path = self.folder / (REBUILT_FILE if packed else ENGINE_FILE)
-        write_whole(path, built.engine)
-        self.found_engine(path, way.name, built.seconds)
-        counts = f"{len(built.layers)} layers"
-        row = None
-        if self.manifest["precision"] == "int8":
-            row = int8_row(built.layers, plan.layer_precisions, built.messages)
-            counts += f", {row['layers_int8']} in int8"
-        self.report.problems += built.problems
-        self.report.found.update(
-            layers=built.layers, messages=built.messages, on_dla=built.on_dla, int8=row
-        )
-        self.say("engine", f"{path.stat().st_size / 1e6:.1f} MB, {counts}")
-        return path
-
-    def built(self, way: PythonWay | TrtexecWay, plan: BuildPlan) -> Built:
-        """The engine by that way; trtexec is told where everything lies."""
-        if isinstance(way, PythonWay):
-            return way.build(plan)
-        files = TrtexecFiles(
-            model=self.folder / model_file(self.manifest, self.options),
-            cache=self.folder / packed_file(self.manifest, self.options, "calibration.cache"),
-            engine=self.build_folder / "trtexec.engine",
-            layers=self.build_folder / "layers.json",
-            timing_cache=self.build_folder / "timing.cache",
-        )
-        built = way.build_files(plan, files)
-        device = way.device()
-        self.report.found["device"].update(device)
-        capability = device.get("compute_capability", "")
-        self.override(check_capability(self.manifest, capability, self.options.allow))
-        return built
-
-    def found_engine(self, path: Path, how: str, seconds: float) -> None:
-        """The engine's row of the report."""
-        self.report.found["built_with"] = how
-        self.report.found["engine"] = {
-            "file": path.name,
-            "sha256": file_sha256(path),
-            "bytes": path.stat().st_size,
-            "seconds": seconds,
-        }
-
-    def parity(self, engine: Any, data: ParityData) -> None:
-        """The engine's numbers; a missed gate is a problem."""
-        wanted = self.manifest["parity"]
-        found = compare_numbers(data, self.manifest["inputs"], engine.run, wanted.get("scores"))
-        found["gates"] = number_gates(found, wanted)
-        self.report.found["parity"] = found
-        self.report.problems += [
-            f"{gate['name']} is {gate['observed']:.4g}, needs {gate['limit']:.4g}"
-            for gate in found["gates"]
-            if not gate["passed"]
-        ]
-        worst = min(found["outputs"], key=lambda row: float(row["sqnr_db"]))
-        text = f"{worst['sqnr_db']:.1f} dB to float32"
-        if worst["simulated_sqnr_db"] is not None:
-            text += f", {worst['simulated_sqnr_db']:.1f} dB to the host's simulation"
-        self.say("parity", f"{text}, {found['samples']} samples")
-
-    def latency(self, engine: Any, data: ParityData) -> None:
-        """How long a run takes, and the clocks around it."""
-        first = next(parity_runs(data, self.manifest["inputs"]))
+    def keep_latency(self, trials: Trials, *timed: Trial) -> None:
+        """How long a run of each takes, and the clocks around all."""
         before = clocks_now(self.options.root)
-        row = engine.latency(first.feeds, self.options.runs, first.batch)
+        trials.time(timed)
         after = clocks_now(self.options.root)
-        self.report.found["latency"] = {**row, "clocks_before": before, "clocks_after": after}
-        self.say("latency", f"{row['median_ms']:.3f} ms (median of {row['runs']}); {row['how']}")
+        told = []
+        for trial in timed:
+            row = trial.rows["latency"]
+            row.update(clocks_before=before, clocks_after=after)
+            told.append(f"{row['median_ms']:.3f} ms" + (f" {trial.label}" if timed[1:] else ""))
+        row = timed[0].rows["latency"]
+        self.say("latency", f"{', '.join(told)} (median of {row['runs']}); {row['how']}")
         moved = moved_clocks(before, after)
         if moved:
             self.warn(f"clocks moved while timing ({'; '.join(moved)}); fix them, then run again")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, NamedTuple
 
 _WARM_UP_RUNS = 20
 _WARM_UP_S = 1.0
@@ -13,39 +13,58 @@ MOST_SECONDS = 30.0
 _FEWEST_RUNS = 20
 
 
+class Timings(NamedTuple):
+    """What every run of one call took: seconds by the host's clock, and milliseconds by the GPU's,
+    none where it doesn't tell."""
+
+    wall_s: list[float]
+    gpu_ms: list[float]
+
+
 def time_calls(
-    call: Callable[[], object],
+    calls: Sequence[Callable[[], float | None]],
     runs: int,
     *,
     clock: Callable[[], float] = time.perf_counter,
     most_seconds: float = MOST_SECONDS,
-) -> list[float]:
-    """Seconds of each of `runs` calls, one after the other, after warming up.
+) -> list[Timings]:
+    """Timings of each call, run by turns `runs` times, after warming up.
 
-    Warming up lasts 20 calls or a second, whichever is longer: clocks rise under load. After
-    `most_seconds` no more is timed than 20 calls.
+    What a call returns is the GPU's milliseconds. By turns, and every other time in reverse: what
+    drifts, a clock or a temperature, touches all alike. Warming up lasts 20 rounds or a second,
+    whichever is longer: clocks rise under load. After `most_seconds` for each call no more is timed
+    than 20 rounds.
     """
     begun, warmed = clock(), 0
     while warmed < _WARM_UP_RUNS or clock() - begun < _WARM_UP_S:
-        call()
+        for call in calls:
+            call()
         warmed += 1
-    seconds: list[float] = []
-    end = clock() + most_seconds
-    while len(seconds) < runs and (len(seconds) < _FEWEST_RUNS or clock() < end):
-        start = clock()
-        call()
-        seconds.append(clock() - start)
-    return seconds
+    found = [Timings([], []) for _ in calls]
+    turns = list(zip(calls, found))
+    end = clock() + most_seconds * len(calls)
+    done = 0
+    while done < runs and (done < _FEWEST_RUNS or clock() < end):
+        for call, timings in turns if done % 2 == 0 else reversed(turns):
+            start = clock()
+            gpu_ms = call()
+            timings.wall_s.append(clock() - start)
+            if gpu_ms is not None:
+                timings.gpu_ms.append(gpu_ms)
+        done += 1
+    return found
 
 
-def latency_row(seconds: list[float], how: str, batch: int = 1) -> dict[str, Any]:
-    """Median, 90th percentile and smallest in ms, and samples per second at the median."""
-    ordered = sorted(seconds)
+def latency_row(timings: Timings, how: str, batch: int = 1) -> dict[str, Any]:
+    """Median, 90th percentile and smallest in ms, the GPU's median (None where it isn't known), and
+    samples per second at the median."""
+    ordered = sorted(timings.wall_s)
     median = percentile(ordered, 50)
     return {
         "median_ms": 1e3 * median,
         "p90_ms": 1e3 * percentile(ordered, 90),
         "min_ms": 1e3 * ordered[0],
+        "gpu_median_ms": percentile(sorted(timings.gpu_ms), 50) if timings.gpu_ms else None,
         "runs": len(ordered),
         "throughput_per_s": batch / median if median else None,
         "how": how,

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from deploy.on_device.device_error import DeviceError
 from deploy.on_device.manifest_check import Manifest, canonical_json, file_sha256, release
+from deploy.on_device.running_library import running_library
 
 PLUGIN_LIBRARY = "libonnx_deploy_plugins.so"
 _LIMIT_S = 3600
@@ -118,17 +119,9 @@ def _headers(environment: Mapping[str, str], version: str) -> str:
 def _library(version: str) -> str:
     """libnvinfer.so.N: the one this process runs, or an installed one; else "none", which leaves
     its symbols open."""
-    name = f"libnvinfer.so.{release(version)[0]}"
-    maps = Path("/proc/self/maps")
-    mapped = maps.read_text(encoding="utf-8", errors="replace") if maps.is_file() else ""
-    found = [loaded_library(name, mapped), *(f"{place}/{name}" for place in _LIBRARY_PLACES)]
+    major = release(version)[0]
+    found = [running_library(major), *(f"{p}/libnvinfer.so.{major}" for p in _LIBRARY_PLACES)]
     return next((path for path in found if path and Path(path).is_file()), "none")
-
-
-def loaded_library(name: str, maps: str) -> str:
-    """The file of a library, libnvinfer.so.8 or .8.5.2, in /proc/self/maps; "" where it isn't."""
-    found = re.search(rf"(/.*/{re.escape(name)}(?:\.[\d.]+)?)$", maps, re.M)
-    return found.group(1) if found else ""
 
 
 def plugin_commands(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -34,10 +34,22 @@ class PythonWay:
         """The engine of a plan."""
         return build_plan(self.trt, plan)
 
-    def open(self, engine: bytes, plan: BuildPlan) -> PythonEngine:
-        """The engine, loaded; a context manager."""
+    def open(self, engine: Path, plan: BuildPlan) -> PythonEngine:
+        """The engine in its file, loaded; a context manager."""
         core = plan.dla_core if plan.use_dla else None
-        return PythonEngine(Runner(self.trt, engine, plan.plugin_libraries, core))
+        return PythonEngine(Runner(self.trt, engine.read_bytes(), plan.plugin_libraries, core))
+
+    def time(
+        self,
+        engines: Sequence[PythonEngine],
+        feeds: Mapping[str, np.ndarray],
+        runs: int,
+        batch: int,
+    ) -> list[dict[str, Any]]:
+        """The latency row of each engine, all run by turns."""
+        how = "wall time of one inference after the other, data on the device"
+        timings = time_calls([engine.timed(feeds) for engine in engines], runs)
+        return [latency_row(found, how, batch) for found in timings]
 
 
 def _gpu_facts() -> dict[str, str]:
@@ -71,8 +83,7 @@ class PythonEngine:
         outputs: Mapping[str, np.ndarray] = self._runner.run(feeds)
         return outputs
 
-    def latency(self, feeds: Mapping[str, np.ndarray], runs: int, batch: int) -> dict[str, Any]:
-        """The latency row of a report."""
-        seconds = time_calls(self._runner.prepare(feeds), runs, clock=time.perf_counter)
-        how = "wall time of one inference after the other, data on the device"
-        return latency_row(seconds, how, batch)
+    def timed(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], float | None]:
+        """A call that runs these feeds, already on the GPU, and gives the GPU's milliseconds."""
+        call: Callable[[], float | None] = self._runner.timed(feeds)
+        return call

@@ -9,6 +9,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from deploy.on_device.device_error import DeviceError, MissingLibraryError, NoDeviceError
+from deploy.on_device.running_library import promote_symbols
 
 _INSTALL = {
     "tensorrt": "a Jetson has it with JetPack (apt install python3-libnvinfer), for a PC: pip "
@@ -96,6 +97,9 @@ def load_plugin_libraries(trt: Any, log: Any, paths: Iterable[str]) -> None:
     DeviceError when a library can't be loaded.
     """
     trt.init_libnvinfer_plugins(log, "")
+    paths = list(paths)
+    if paths:
+        promote_symbols(library_version(trt)[0])
     for path in paths:
         try:
             library = ctypes.CDLL(path, mode=ctypes.RTLD_GLOBAL)

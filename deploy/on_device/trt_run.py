@@ -39,6 +39,7 @@ class Runner:
         self._own: EngineBuffers | None = None  # those of `run`
         self._bound: EngineBuffers | None = None
         self._stream: int | None = None
+        self._events: list[int] = []
         self._runtime: Any = None
         self._engine: Any = None
         self._context: Any = None
@@ -77,14 +78,29 @@ class Runner:
 
         Its buffers stay until the engine is closed.
         """
-        arrays = self._arrays(feeds)
-        buffers = self._new_buffers()
-        self._bind(buffers, arrays)
+        ready = self._prepared(feeds)
 
         def call() -> None:
-            if self._bound is not buffers and self._memory is not None:
-                self._bind(buffers, arrays)
+            ready()
             self._execute()
+
+        return call
+
+    def timed(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], float | None]:
+        """As `prepare`; the call gives the milliseconds from the GPU's start on it to its end.
+
+        None where the GPU has no events to tell them by.
+        """
+        try:
+            first, last = self._event(), self._event()
+        except DeviceError:
+            return self.prepare(feeds)
+        ready = self._prepared(feeds)
+
+        def call() -> float:
+            ready()
+            self._execute(first, last)
+            return self.memory.elapsed_ms(first, last)
 
         return call
 
@@ -95,9 +111,11 @@ class Runner:
             return
         for buffers in self._buffers:
             buffers.free()
+        for event in self._events:
+            memory.end_event(event)
         if self._stream is not None:
             memory.end_stream(self._stream)
-        self._buffers, self._bound, self._stream = [], None, None
+        self._buffers, self._events, self._bound, self._stream = [], [], None, None
         # in this order: each lives inside the next
         self._context = None
         self._engine = None
@@ -110,6 +128,23 @@ class Runner:
         if sorted(feeds) != sorted(names):
             raise DeviceError(f"fed {sorted(feeds)}; the engine's inputs are {sorted(names)}")
         return {tensor.name: fitting(tensor, feeds[tensor.name]) for tensor in self.inputs}
+
+    def _prepared(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], None]:
+        """A call that makes the engine read these feeds, which it puts on the GPU once."""
+        arrays = self._arrays(feeds)
+        buffers = self._new_buffers()
+        self._bind(buffers, arrays)
+
+        def ready() -> None:
+            if self._bound is not buffers and self._memory is not None:
+                self._bind(buffers, arrays)
+
+        return ready
+
+    def _event(self) -> int:
+        event = self.memory.event()
+        self._events.append(event)
+        return event
 
     def _new_buffers(self) -> EngineBuffers:
         made_now = EngineBuffers(self.memory, self.inputs, self.outputs)
@@ -127,13 +162,18 @@ class Runner:
             )
         self._bound = buffers
 
-    def _execute(self) -> None:
-        stream = self._stream
-        if stream is None or self._memory is None:
+    def _execute(self, first: int | None = None, last: int | None = None) -> None:
+        """Run and wait; the events take the time before and after."""
+        stream, memory = self._stream, self._memory
+        if stream is None or memory is None:
             raise DeviceError(_CLOSED)
+        if first is not None:
+            memory.record(first, stream)
         if not self._context.execute_async_v3(stream):
             raise DeviceError(f"TensorRT stopped: {self._reason()}")
-        self._memory.synchronize(stream)
+        if last is not None:
+            memory.record(last, stream)
+        memory.synchronize(stream)
 
     def _reason(self) -> str:
         return last_errors(self._log, "it gives no reason")

@@ -122,6 +122,7 @@ def timing_of_log(text: str, batch: int) -> dict[str, Any]:
         "median_ms": median,
         "p90_ms": slow,
         "min_ms": fastest,
+        "gpu_median_ms": median,
         "runs": int(queries.group(1)),
         "throughput_per_s": float(qps.group(1)) * batch,
         "how": "trtexec: GPU compute time of one inference after the other, data on the device",

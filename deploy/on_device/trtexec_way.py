@@ -38,6 +38,8 @@ from deploy.on_device.trtexec_log import (
 
 _BUILD_LIMIT_S = 4 * 3600
 _RUN_LIMIT_S = 600
+# that engines take turns
+_ROUNDS = 3
 
 
 class TrtexecWay:
@@ -83,6 +85,25 @@ class TrtexecWay:
             problems=problems,
             seconds=time.perf_counter() - started,
         )
+
+    def open(self, engine: Path, plan: BuildPlan) -> TrtexecEngine:
+        """The engine in its file; a context manager."""
+        return TrtexecEngine(self, engine, plan)
+
+    def time(
+        self,
+        engines: Sequence[TrtexecEngine],
+        feeds: Mapping[str, np.ndarray],
+        runs: int,
+        batch: int,
+    ) -> list[dict[str, Any]]:
+        """The latency row of each engine; several take turns, and each gives its middle row."""
+        rounds = _ROUNDS if len(engines) > 1 else 1
+        rows = [[engine.latency(feeds, runs, batch) for engine in engines] for _ in range(rounds)]
+        return [
+            sorted(of_one, key=lambda row: float(row["median_ms"]))[rounds // 2]
+            for of_one in zip(*rows)
+        ]
 
     def _run(self, command: Sequence[str], limit_s: int) -> str:
         text = self._output(command, limit_s)

@@ -98,6 +98,9 @@ def _summary(
         "accuracy": asdict(parity.task) if parity.task else None,
         "sqnr_db": min(o.sqnr_db for o in parity.outputs),
         "evidence": _evidence(findings, properties, device),
+        "device": None
+        if device is None
+        else {"proven": device["rung_words"], "absent": device["absent"]},
     }
 
 

@@ -99,10 +99,17 @@ def _found(report: Content | None) -> str:
     lines = [built]
     latency = report.get("latency")
     if latency:
+        on_gpu = latency.get("gpu_median_ms")
+        differs = on_gpu and on_gpu != latency["median_ms"]
+        part = f"; {units.ms(on_gpu)} of it on the GPU" if differs else ""
         lines.append(
             f"Latency: {units.ms(latency['median_ms'])} median, {units.ms(latency['p90_ms'])} at "
-            f"90 %, of {latency['runs']} runs ({latency.get('how', '')})."
+            f"90 %, of {latency['runs']} runs ({latency.get('how', '')}{part})."
         )
+    choice = report.get("plugin_choice")
+    if choice:
+        kept = "in the engine" if choice["chosen"] == "with plugins" else "left out of the engine"
+        lines.append(f"Kernels of our own are {kept}: {choice['reason']}.")
     counted = report.get("int8") or {}
     if counted:
         lines.append(

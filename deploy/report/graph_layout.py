@@ -27,8 +27,8 @@ _GAP = 12.0
 _LANE = 6.0
 _MARGIN = 14.0
 _PASSES = 6
-# how hard it is to push aside an edge that bends anyway, a box, and an edge that runs straight
-_BEND, _BOX, _STRAIGHT = 1.0, 8.0, 64.0
+# how hard it is to push aside a box of a chain, an edge on its way, and what bends off from another
+_BOX, _WAY, _BEND = 8.0, 1.0, 0.001
 # width over height that the picture should have: that of its place on the page
 _ASPECT = 1.15
 
@@ -169,7 +169,7 @@ class _Drawing:
         box = item < self.count
         near = [i for i in beside if self.column[i] == self.column[item]]
         alike = [i for i in near if (i < self.count) == box]
-        weight = _BOX if box else _STRAIGHT if alike else _BEND
+        weight = _BEND if not alike else _BOX if box else _WAY
         places = sorted(self.x[i] for i in alike or near)
         middle = places[(len(places) - 1) // 2 : len(places) // 2 + 1] or [self.x[item]]
         return min(middle, key=lambda x: abs(x - self.x[item])), weight

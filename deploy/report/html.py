@@ -1,7 +1,8 @@
 """One page people read, self-contained: it opens offline, in any browser, years later.
 
 page.html is the page, with `<!-- if name -->...<!-- end name -->` around what may be missing and
-`$name` where a value goes; page.css and page.js go into it. Values are escaped where they are made.
+`$name` where a value goes; page.css and page.js go into it, and page_map.* for the precision map.
+Values are escaped where they are made.
 """
 
 from __future__ import annotations
@@ -47,12 +48,19 @@ def render(content: dict[str, Any], ranges: Ranges | None, audited: Audit | None
         **audit_section(audited),
         **changes(content),
         **reproduce(content, ranges),
+        "drawn_from": embedded(_drawn(content, ranges, audited)),
+    }
+    return filled_page("page.html", values)
+
+
+def filled_page(template: str, values: Mapping[str, str]) -> str:
+    """A page beside this file with its values, the one look of all pages and their scripts."""
+    parts = {
         "style": _part("page.css") + _part("page_map.css"),
         "script": _inside_script(_part("page.js") + _part("page_map.js")),
         "plotly": _inside_script(vendored_plotly()),
-        "drawn_from": embedded(_drawn(content, ranges, audited)),
     }
-    return Template(_kept(_part("page.html"), values)).substitute(values)
+    return Template(_kept(_part(template), values)).substitute({**values, **parts})
 
 
 def vendored_plotly() -> str:

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-_MULTIPLY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+MULTIPLY = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # one input, one output, no weights: every compiler computes it as it writes the layer in front
-_ACTIVATIONS = (
+ACTIVATIONS = (
     *("Relu", "Clip", "LeakyRelu", "Sigmoid", "HardSigmoid", "HardSwish", "Tanh", "Elu", "Selu"),
     *("Gelu", "Mish", "Swish", "Softplus"),
 )
@@ -45,7 +45,7 @@ def _one(source: Mapping[str, Any], target: Mapping[str, Any]) -> bool:
     first, second = source["kernel"], target["kernel"]
     if first is not None and second is not None:
         return bool(first["name"] == second["name"])
-    joined = source["operator"] in _MULTIPLY and target["operator"] in _ACTIVATIONS
+    joined = source["operator"] in MULTIPLY and target["operator"] in ACTIVATIONS
     return joined and first is None and second is None
 
 

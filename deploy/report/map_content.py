@@ -6,19 +6,18 @@ the type that a node is drawn in.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deploy.artifacts.model import Model, graphs
 from deploy.plugin import DOMAIN
 from deploy.report.map_boxes import boxes
-from deploy.report.map_decisions import name_of, owners
+from deploy.report.map_decisions import Node, name_of, owners
 from deploy.report.map_kernels import kernels
 from deploy.surgery.movement import MOVES
 
 if TYPE_CHECKING:
-    import onnx
-
     from deploy.artifacts.ranges import Ranges
 
 Content = Mapping[str, Any]
@@ -47,8 +46,8 @@ def graph_map(
     found = list(exact.proto.graph.node)
     writer = {name: i for i, node in enumerate(found) for name in node.output if name}
     run_by = kernels(found, stages.get("quantized"), content["layers"])
-    shapes = {tensor.name: tensor.dims for tensor in exact.proto.graph.initializer}
-    nodes = [_node(node, run_by.get(i), content, shapes) for i, node in enumerate(found)]
+    known = _Known.of(content, exact)
+    nodes = [_node(node, run_by.get(i), known) for i, node in enumerate(found)]
     edges = sorted({(writer[t], i) for i, n in enumerate(found) for t in _reads(n) if t in writer})
     outputs = {spec.name: writer[spec.name] for spec in exact.outputs if spec.name in writer}
     touched = owners(stages, exact)
@@ -71,22 +70,42 @@ def graph_map(
     }
 
 
-def _node(
-    node: onnx.NodeProto,
-    kernel: Mapping[str, Any] | None,
-    content: Content,
-    shapes: Mapping[str, Sequence[int]],
-) -> dict[str, Any]:
+@dataclass(frozen=True)
+class _Known:
+    """The report's rows by what they are about: a layer's name, a tensor, a weight."""
+
+    costs: Mapping[str, Mapping[str, Any]]
+    asked: Mapping[str, Mapping[str, Any]]
+    errors: Mapping[str, float]
+    noise: Mapping[str, float]
+    stored: Mapping[str, str]
+    shapes: Mapping[str, Sequence[int]]
+    rest: str
+
+    @classmethod
+    def of(cls, content: Content, exact: Model) -> _Known:
+        choice, device = content["choice"], content["device"]
+        noise = choice["sensitivity"] if choice is not None else ()
+        return cls(
+            costs={row["name"]: row for row in content["roofline"]["built"]["layers"]},
+            asked={row["layer"]: row for row in content["precision_layers"]},
+            errors={row["tensor"]: row["sqnr_db"] for row in content["layer_errors"]},
+            noise={row["layer"]: row["noise_db"] for row in noise},
+            stored={row["weight"]: row["stored"] for row in content["weights"]},
+            shapes={tensor.name: tensor.dims for tensor in exact.proto.graph.initializer},
+            rest=device["rest"] if device is not None else "fp32",
+        )
+
+
+def _node(node: Node, kernel: Mapping[str, Any] | None, known: _Known) -> dict[str, Any]:
     label = name_of(node)
-    cost = _first(row for row in _layers(content) if row["name"] == label)
-    asked = _first(row for row in content["precision_layers"] if row["layer"] == label)
-    errors = [r["sqnr_db"] for r in content["layer_errors"] if r["tensor"] in node.output]
-    noise = content["choice"]["sensitivity"] if content["choice"] is not None else []
-    kind, told_by = _type(node, kernel, cost, content)
+    cost, asked = known.costs.get(label), known.asked.get(label)
+    errors = [known.errors[name] for name in node.output if name in known.errors]
+    kind, told_by = _type(node, kernel, cost, known.rest)
     return {
         "name": label,
         "operator": node.op_type,
-        "detail": _detail(node, shapes),
+        "detail": _detail(node, known.shapes),
         "inputs": [name for name in node.input if name],
         "outputs": [name for name in node.output if name],
         "type": kind,
@@ -94,36 +113,27 @@ def _node(
         "reason": asked["reason"] if asked else "",
         "weight_sqnr_db": asked["weight_sqnr_db"] if asked else None,
         "sqnr_db": min(errors) if errors else None,
-        "noise_db": next((row["noise_db"] for row in noise if row["layer"] == label), None),
+        "noise_db": known.noise.get(label),
         "cost": _cost(cost),
         "kernel": kernel,
-        "stored": [r["stored"] for r in content["weights"] if r["weight"] in node.input],
+        "stored": [known.stored[name] for name in node.input if name in known.stored],
         "decisions": [],
     }
 
 
-def _layers(content: Content) -> Iterable[Mapping[str, Any]]:
-    rows: Iterable[Mapping[str, Any]] = content["roofline"]["built"]["layers"]
-    return rows
-
-
-def _first(rows: Iterator[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    return next(rows, None)
-
-
 def _cost(row: Mapping[str, Any] | None) -> dict[str, Any] | None:
     """FLOPs, bytes, the roof that binds and the time it allows; None for what costs nothing."""
-    if row is None:
+    at = next(iter(row["targets"].values()), None) if row is not None else None
+    if row is None or at is None:
         return None
-    at = next(iter(row["targets"].values()), {"bound": "", "ms": 0.0, "bytes": row["bytes"]})
     return {"flops": row["flops"], "bytes": at["bytes"], "bound": at["bound"], "ms": at["ms"]}
 
 
 def _type(
-    node: onnx.NodeProto,
+    node: Node,
     kernel: Mapping[str, Any] | None,
     cost: Mapping[str, Any] | None,
-    content: Content,
+    rest: str,
 ) -> tuple[str, str]:
     """The type it computes in, and who says so."""
     told_by = "graph" if kernel is None else "vendor" if kernel["names_it"] else "joined"
@@ -136,13 +146,11 @@ def _type(
         if first in _TYPES:
             return _TYPES[first], told_by
     kind = cost["precision"] if cost is not None else "unknown"
-    device = content["device"]
-    if kind == "fp32" and device is not None and device["rest"] in ("fp16", "bf16"):
-        kind = device["rest"]
-    return kind, "graph"
+    # the graph that a device gets is float32 where it isn't INT8, and built in what is asked for
+    return rest if kind == "fp32" and rest in ("fp16", "bf16") else kind, "graph"
 
 
-def _reads(node: onnx.NodeProto) -> set[str]:
+def _reads(node: Node) -> set[str]:
     """Every tensor that the node reads, those that the bodies of If, Loop and Scan read too."""
     found = set(node.input)
     for attribute in node.attribute:
@@ -152,7 +160,7 @@ def _reads(node: onnx.NodeProto) -> set[str]:
     return found - {""}
 
 
-def _detail(node: onnx.NodeProto, shapes: Mapping[str, Sequence[int]]) -> str:
+def _detail(node: Node, shapes: Mapping[str, Sequence[int]]) -> str:
     """What tells a convolution from the others: "3×3", "3×3 /2", "3×3 dw" for a depthwise one."""
     found = {a.name: list(a.ints) if a.ints else a.i for a in node.attribute}
     kernel = found.get("kernel_shape")

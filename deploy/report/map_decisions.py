@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import Any
 
 from deploy.artifacts.model import Model
 
-if TYPE_CHECKING:
-    import onnx
+# a node as ONNX stores it
+Node = Any
 
 
 def owners(stages: Mapping[str, Model], exact: Model) -> dict[str, int]:
@@ -37,15 +37,15 @@ def owners(stages: Mapping[str, Model], exact: Model) -> dict[str, int]:
     return found | {name_of(node): index for index, node in enumerate(nodes)}
 
 
-def name_of(node: onnx.NodeProto) -> str:
+def name_of(node: Node) -> str:
     """As `deploy.surgery.graph.label` names it in decisions."""
     return str(node.name or f"{node.op_type} -> {node.output[0] if node.output else '?'}")
 
 
 def _became(
-    node: onnx.NodeProto,
+    node: Node,
     written: Mapping[str, int],
-    readers: Mapping[str, Sequence[onnx.NodeProto]],
+    readers: Mapping[str, Sequence[Node]],
 ) -> int | None:
     """The node that writes what this one wrote, or the nearest that comes after it."""
     waiting, seen = [node], set()
@@ -59,8 +59,8 @@ def _became(
     return None
 
 
-def _readers(nodes: Sequence[onnx.NodeProto]) -> dict[str, list[onnx.NodeProto]]:
-    found: dict[str, list[onnx.NodeProto]] = {}
+def _readers(nodes: Sequence[Node]) -> dict[str, list[Node]]:
+    found: dict[str, list[Node]] = {}
     for node in nodes:
         for name in node.input:
             found.setdefault(name, []).append(node)

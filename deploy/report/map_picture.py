@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,8 @@ Content = Mapping[str, Any]
 _LETTER = 6.6
 _ROOM = 18.0
 _LONGEST = 24
+# more boxes nobody follows, and the page would grow beyond what a browser opens at once
+_MOST = 1200
 _EMPTY = ("map", "map_words", "map_picture", "map_types", "map_errors", "map_times")
 
 
@@ -26,6 +28,9 @@ def precision_map(content: Content) -> dict[str, str]:
     if not found or not found["nodes"]:
         return dict.fromkeys(_EMPTY, "")
     counts = Counter(node["type"] for node in found["nodes"])
+    if len(found["boxes"]) > _MOST:
+        text = f"{_words(content, counts)} That is more than a picture shows: {_MOST:,} at most."
+        return dict.fromkeys(_EMPTY, "") | {"map": "yes", "map_words": paragraph(text)}
     types = [(f"t-{key}", f"{name} ({counts[key]:,})") for key, name in _used(counts)]
     errors = any(node["sqnr_db"] is not None for node in found["nodes"])
     return {
@@ -39,25 +44,33 @@ def precision_map(content: Content) -> dict[str, str]:
 
 
 def drawn_map(content: Content) -> dict[str, Any] | None:
-    """What the side panel shows of every box, and which boxes read which."""
+    """What the side panel shows of every box, and which boxes read which.
+
+    texts: every label and value once; `rows` are pairs of numbers in it, `decisions` numbers.
+    """
     found = content.get("graph_map")
-    if not found or not found["nodes"]:
+    if not found or not found["nodes"] or len(found["boxes"]) > _MOST:
         return None
     words = map_words.Words(content)
-    boxes = []
+    texts: dict[str, int] = {}
+
+    def number(text: str) -> int:
+        return texts.setdefault(text, len(texts))
+
+    boxes: list[dict[str, Any]] = []
     for box in found["boxes"]:
         nodes = words.nodes(box)
         boxes.append(
             {
                 "title": map_words.title(nodes),
                 "nodes": [f"{node['name']} ({node['operator']})" for node in nodes],
-                "rows": words.panel(nodes),
-                "decisions": words.said(nodes),
+                "rows": [(number(label), number(value)) for label, value in words.panel(nodes)],
+                "decisions": [number(text) for text in words.said(nodes)],
             }
         )
     ports = [*found["inputs"], *found["outputs"]]
     boxes += [{"title": name, "nodes": [], "rows": [], "decisions": []} for name in ports]
-    return {"boxes": boxes, "edges": _edges(found)}
+    return {"boxes": boxes, "edges": _edges(found), "texts": list(texts)}
 
 
 def _edges(found: Mapping[str, Any]) -> list[tuple[int, int]]:
@@ -154,26 +167,40 @@ class _Picture:
 
     def _paths(self) -> str:
         """One path per box that is read: what several readers share is drawn once."""
-        ways: dict[int, dict[str, None]] = {}
+        ways: dict[int, set[tuple[Point, Point]]] = {}
         for (source, _), route in zip(self.edges, self.layout.routes, strict=True):
-            found = ways.setdefault(source, {})
-            for before, after in pairwise(route):
-                found[_segment(before, after)] = None
+            ways.setdefault(source, set()).update(pairwise(route))
         return "".join(
-            f'<path data-from="{source}" d="{"".join(found)}"/>' for source, found in ways.items()
+            f'<path data-from="{source}" d="{_path(lines)}"/>' for source, lines in ways.items()
         )
 
 
-def _segment(before: Point, after: Point) -> str:
-    """A straight line where it is one; else a curve that leaves and arrives vertically."""
-    (x, y), (to_x, to_y) = before, after
-    start = f"M{_at(x)} {_at(y)}"
-    if abs(x - to_x) < 0.05:
-        return f"{start}V{_at(to_y)}"
-    if abs(y - to_y) < 0.05:
-        return f"{start}H{_at(to_x)}"
-    middle = _at((y + to_y) / 2)
-    return f"{start}C{_at(x)} {middle} {_at(to_x)} {middle} {_at(to_x)} {_at(to_y)}"
+def _path(lines: Iterable[tuple[Point, Point]]) -> str:
+    """Verticals joined into as few as there are; curves that leave and arrive vertically."""
+    columns: dict[str, list[tuple[float, float]]] = {}
+    drawn: list[str] = []
+    for (x, y), (to_x, to_y) in sorted(lines):
+        if abs(x - to_x) < 0.05:
+            columns.setdefault(_at(x), []).append((min(y, to_y), max(y, to_y)))
+        elif abs(y - to_y) < 0.05:
+            drawn.append(f"M{_at(x)} {_at(y)}H{_at(to_x)}")
+        else:
+            start, end, middle = _at(x), _at(to_x), _at((y + to_y) / 2)
+            drawn.append(f"M{start} {_at(y)}C{start} {middle} {end} {middle} {end} {_at(to_y)}")
+    for place, spans in columns.items():
+        drawn += [f"M{place} {_at(top)}V{_at(low)}" for top, low in _joined(sorted(spans))]
+    return "".join(drawn)
+
+
+def _joined(spans: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Intervals in order, those that touch as one."""
+    found: list[tuple[float, float]] = []
+    for low, high in spans:
+        if found and low <= found[-1][1] + 0.05:
+            low, before = found.pop()
+            high = max(high, before)
+        found.append((low, high))
+    return found
 
 
 def _short(text: str) -> str:

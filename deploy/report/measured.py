@@ -9,17 +9,27 @@ from typing import Any
 from deploy.report import units
 from deploy.report.summary import Content, limit, observed, on_target, slower, smaller
 from deploy.report.table import Cell, Row, bullets, folded, name, number, paragraph, table
+from deploy.report.task import agreed, figures, labelled, of_task, task_value
 
 Rows = Sequence[Mapping[str, Any]]
 
 _NAMED = 5
+_PREDICTED = (
+    ("reference_said", "float32"),
+    ("engine_said", "Engine"),
+    ("truth_said", "Truth"),
+)
+# how gates on a task's metric end
+_LOSSES = (" drop (points)", " rise (points)")
 
 
 def accuracy(content: Content) -> dict[str, str]:
     """How far the engine's outputs lie from float32, and the gates that judge it."""
     parity = content["parity"]
     disagreements = parity["disagreements"]
-    title = f"Samples with another class ({len(disagreements)} listed)"
+    kind = (parity.get("predictions") or {}).get("kind", "classify")
+    what = "class" if kind == "classify" else "prediction"
+    title = f"Samples with another {what} ({len(disagreements)} listed)"
     return {
         "judged": paragraph(
             f"The engine against the untouched model in float32 on "
@@ -80,26 +90,30 @@ def layers(content: Content) -> dict[str, str]:
 
 def _task(parity: Mapping[str, Any]) -> str:
     task = parity["task"]
+    said = agreed(parity.get("predictions"))
     if task is None and parity.get("labelled"):
-        return (
+        why = (
             "The samples carry labels, but no output is known to hold one score per class, so "
-            "accuracy was not measured; --scores NAME says which does."
+            "accuracy was not measured; --scores NAME says which does, or --task what else the "
+            "model is for."
         )
+        return f"{said} No label fits this task." if said else why
     if task is None:
-        return "The samples carry no labels, so accuracy was not measured."
+        return f"{said} The samples carry no labels, so accuracy was not measured.".strip()
+    error = f"with a standard error of {task['drop_error']:.2f}"
     text = (
-        f"Top-1 accuracy goes from {units.percent(task['reference_pct'])} in float32 to "
-        f"{units.percent(task['engine_pct'])} in the engine: a drop of {task['drop']:.2f} points "
-        f"with a standard error of {task['drop_error']:.2f}, on "
-        f"{units.amount(task['samples'], 'labelled sample')}."
+        f"{of_task(task)} goes from {task_value(task, 'reference_pct')} in float32 to "
+        f"{task_value(task, 'engine_pct')} in the engine: a "
+        f"{'rise' if task.get('rises') else 'drop'} of {task['drop']:.2f} points {error}, on "
+        f"{labelled(task)}{figures(task)}."
     )
-    limits = [g["limit"] for g in parity["gates"] if g["name"].startswith("accuracy drop")]
+    limits = [g["limit"] for g in parity["gates"] if g["name"].endswith(_LOSSES)]
     if any(task["drop_error"] > abs(limit) for limit in limits):
         text += (
             " The standard error is larger than the limit on the drop: more labelled samples are "
             "needed to tell a real drop of that size from chance."
         )
-    return text
+    return f"{text} {said}".strip()
 
 
 def _outputs(rows: Rows) -> str:
@@ -143,6 +157,8 @@ def _gates(rows: Rows) -> str:
 
 
 def _samples(title: str, rows: Rows) -> str:
+    """Samples that stand out; columns that no task filled are left out."""
+    own = [(key, word) for key, word in _PREDICTED if any(row.get(key) for row in rows)]
     classes = any(row["reference_class"] is not None for row in rows)
     labels = any(row["label"] is not None for row in rows)
     columns = ["Sample", "#SQNR", *["#float32 class", "#Engine class"] * classes]
@@ -150,8 +166,9 @@ def _samples(title: str, rows: Rows) -> str:
     for row in rows:
         shown = [name(row["name"]), number(units.decibel(row["sqnr_db"]), row["sqnr_db"])]
         shown += [_class(row[key]) for key in ("reference_class", "engine_class") if classes]
-        cells.append([*shown, *[_class(row["label"])] * labels])
-    return table(title, columns + ["#Label"] * labels, cells)
+        shown += [_class(row["label"])] * labels
+        cells.append([*shown, *(name(row.get(key) or "") for key, _ in own)])
+    return table(title, [*columns, *["#Label"] * labels, *(word for _, word in own)], cells)
 
 
 def _class(value: int | None) -> Cell:

@@ -55,10 +55,13 @@
     const parts = [element("h3", box.title)];
     if (box.nodes.length) parts.push(listed(box.nodes, "names"));
     const pairs = element("dl", undefined, "pairs");
-    box.rows.forEach(([name, value]) => pairs.append(element("dt", name), element("dd", value)));
+    box.rows.forEach(([label, value]) => {
+      pairs.append(element("dt", found.texts[label]), element("dd", found.texts[value]));
+    });
     if (box.rows.length) parts.push(pairs);
     if (box.decisions.length) {
-      parts.push(element("h4", "Decisions that touched it"), listed(box.decisions, "decisions"));
+      const said = box.decisions.map((text) => found.texts[text]);
+      parts.push(element("h4", "Decisions that touched it"), listed(said, "decisions"));
     }
     if (writers[index].length) parts.push(jumps("From", writers[index]));
     if (readers[index].length) parts.push(jumps("To", readers[index]));

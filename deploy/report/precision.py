@@ -131,7 +131,7 @@ def _one_tried(row: Mapping[str, Any], shipped: bool) -> Row:
     # a long sentence isn't a mark: only the word itself has a colour
     return [
         f"{row['name']} (shipped)" if shipped else str(row["name"]),
-        str(row["description"]),
+        words(str(row["description"])),
         *[
             number(f"{row[key]:,}", row[key]) if counted else _EMPTY
             for key in ("int8_layers", "float_layers")

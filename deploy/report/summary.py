@@ -9,6 +9,7 @@ from typing import Any
 from deploy.bench import Comparison, compared
 from deploy.report import units
 from deploy.report.table import bullets, paragraph
+from deploy.report.task import labelled, of_task, task_value
 
 Content = Mapping[str, Any]
 
@@ -57,7 +58,7 @@ def beside(content: Content) -> Comparison | None:
 def at_least(gate: Mapping[str, Any]) -> bool:
     """Whether the limit is a lower one: what held lies above it, or what missed lies below."""
     if gate["observed"] == gate["limit"]:
-        return "drop" not in gate["name"] and "disagreement" not in gate["name"]
+        return not any(word in gate["name"] for word in (" drop ", " rise ", "disagreement"))
     return bool((gate["observed"] > gate["limit"]) == gate["passed"])
 
 
@@ -115,11 +116,13 @@ def _accuracy(task: Mapping[str, Any] | None) -> tuple[str, str, str] | None:
     if task is None:
         return None
     text = (
-        f"float32 {units.percent(task['reference_pct'])} to engine "
-        f"{units.percent(task['engine_pct'])}: drop {task['drop']:.2f} ± {task['drop_error']:.2f} "
-        f"points on {units.amount(task['samples'], 'labelled sample')}"
+        f"float32 {task_value(task, 'reference_pct')} to engine "
+        f"{task_value(task, 'engine_pct')}: {'rise' if task.get('rises') else 'drop'} "
+        f"{task['drop']:.2f} ± {task['drop_error']:.2f} "
+        f"points on {labelled(task)}"
     )
-    return "Accuracy, top-1", units.percent(task["engine_pct"]), text
+    title = "Accuracy, top-1" if task.get("kind", "classify") == "classify" else of_task(task)
+    return title, task_value(task, "engine_pct"), text
 
 
 def _agreement(said: Mapping[str, Any], parity: Mapping[str, Any]) -> tuple[str, str, str]:
@@ -130,6 +133,9 @@ def _agreement(said: Mapping[str, Any], parity: Mapping[str, Any]) -> tuple[str,
     for row in scored[:1]:
         text += f"; top-1 agreement {units.percent(row['top1_agreement_pct'])}"
         text += f", top-5 {units.percent(row['top5_agreement_pct'])}"
+    own = parity.get("predictions")
+    if own and own["kind"] != "classify":
+        text += f"; {own['metric']} {units.percent(own['agreement_pct'])}"
     if said["accuracy"] is None:
         text += ". Accuracy was not measured"
     return "Fidelity to float32", units.decibel(said["sqnr_db"]), text

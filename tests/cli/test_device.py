@@ -235,7 +235,7 @@ class TestRoundTrip:
         ran = deploy("import", fresh, came_back, "--json")
         assert ran.code == 0, ran.err
         assert ran.out.startswith("proven     ran on the device")
-        assert ran.json["proven"] == "ran on the device"
+        assert ran.json["results"]["device"]["proven"] == "ran on the device"
         assert deploy("verify", fresh).code == 0
         content = json.loads((fresh / "report.json").read_text())
         assert content["device"]["rung"] == "device"

@@ -37,6 +37,7 @@ from deploy.load import load, read
 from deploy.parity import Limits, parity
 from deploy.recipe import Recipe
 from deploy.target import Target, Tolerance
+from deploy.tasks.embed import Embed
 
 LIMITS = Limits(Tolerance(min_sqnr_db=10.0), "logits")
 NEEDS = Needs()
@@ -335,6 +336,17 @@ class TestParity:
         assert sum(counted) == len(samples)
         report.save(folder / "parity.json")
         return self.files(folder)
+
+    def test_a_task_whose_figures_need_all_samples(
+        self, workers: Workers, pair: Pair, images: SampleSet
+    ) -> None:
+        limits = Limits(Tolerance(max_drop_pct=1.0), other_task=Embed("logits"))
+        with pair.opened() as (exact, engine):
+            expected = parity(exact, engine, images, limits, about=images.about)
+        assert expected.predictions is not None
+        assert expected.predictions.agreement_pct < 100
+        for parts in (2, 5):
+            assert parity_on(workers, pair, images, limits, parts=parts) == expected
 
     def test_report_and_evidence_are_those_of_one_process(
         self, workers: Workers, pair: Pair, images: SampleSet, tmp_path: Path

@@ -6,6 +6,7 @@ import json
 import math
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from deploy.judge import limits_for
 from deploy.parity import Limits, parity
 from deploy.recipe import Recipe
 from deploy.target import EngineSettings, Target, Tolerance
+from deploy.tasks.embed import Embed
 
 CLASSES = 7
 FREE = Limits(Tolerance())
@@ -296,6 +298,19 @@ class TestReportFile:
         assert ParityReport.load(tmp_path / "p.json") == report
         assert json.loads((tmp_path / "p.json").read_text())["passed"] is False
 
+    def test_bundles_from_before_there_were_tasks(self, tmp_path: Path) -> None:
+        limits = Limits(Tolerance(min_sqnr_db=30), "scores")
+        report = parity(classifier([0, 1]), classifier([0, 2]), samples(2, [0, 1]), limits)
+        row = report.to_json()
+        del row["predictions"]
+        old = ("samples", "reference_pct", "engine_pct", "drop", "drop_error")
+        row["task"] = {key: row["task"][key] for key in old}
+        for each in (*row["worst"], *row["disagreements"]):
+            for key in ("reference_said", "engine_said", "truth_said"):
+                del each[key]
+        (tmp_path / "p.json").write_text(json.dumps(row))
+        assert ParityReport.load(tmp_path / "p.json") == replace(report, predictions=None)
+
     @pytest.mark.parametrize("text", ["", "{}", "[]", '{"samples": 1, "about": "", "outputs": 5}'])
     def test_damaged(self, text: str, tmp_path: Path) -> None:
         (tmp_path / "p.json").write_text(text)
@@ -333,6 +348,22 @@ class TestJudge:
             RecipeError, match="--max-drop needs class scores, and no output is sure"
         ):
             self.limits(Recipe(max_drop=1.0, task="none"))
+
+    def test_another_task_is_judged_by_its_own_outputs(self) -> None:
+        found = self.limits(Recipe(task="embed", max_drop=1.0))
+        assert (found.scores, found.task) == (None, Embed("y"))
+
+    @pytest.mark.parametrize(
+        "recipe, reason",
+        [
+            (Recipe(task_option={"iou": 1}), "--task-option iou with --task auto: it has no opt"),
+            (Recipe(task="embed", scores="y"), "--scores y with --task embed: class scores are"),
+            (Recipe(task="detect"), "--task detect needs to know the form of the outputs"),
+        ],
+    )
+    def test_options_that_do_not_go_together(self, recipe: Recipe, reason: str) -> None:
+        with pytest.raises(RecipeError, match=f"^{reason}"):
+            self.limits(recipe)
 
 
 class TestTolerancesOfTheTarget:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -50,9 +51,26 @@ def _python(folder: Path) -> str:
     return "python:contract_samples:samples"
 
 
+def _coco(folder: Path) -> str:
+    for i, pixels in enumerate(_pixels()):
+        Image.fromarray(pixels).save(folder / f"{9 - i}.png")
+    record = {"width": 6, "height": 4, "boxes": [[0, 1, 3, 4]], "labels": [2]}
+    images = [{"file": f"{9 - i}.png", **record} for i in range(COUNT)]
+    (folder / "boxes.json").write_text(json.dumps({"images": images}))
+    return str(folder / "boxes.json")
+
+
+def _jsonl(folder: Path) -> str:
+    lines = [json.dumps({"x": x.tolist()}) for x in _floats()]
+    (folder / "lines.jsonl").write_text("\n".join(lines))
+    return str(folder / "lines.jsonl")
+
+
 # a new dataset adds its line here; the contract test fails until it does
 FACTORIES: dict[str, Callable[[Path], str]] = {
+    "coco": _coco,
     "images": _images,
+    "jsonl": _jsonl,
     "npz": _npz,
     "npz_folder": _npz_folder,
     "python": _python,

@@ -13,6 +13,7 @@ from PIL import Image
 from calibrators.datasets import images
 from calibrators.preprocess import Preprocess
 from calibrators.samples import DatasetSpec, InputSpec
+from calibrators.truths import LabelMap, Text
 
 
 def save(path: Path, color: tuple[int, int, int] = (10, 20, 30), size: Any = (6, 4)) -> None:
@@ -125,7 +126,7 @@ def test_a_folder_with_images_and_npz_files_is_ours(tmp_path: Path) -> None:
     ("table", "reason"),
     [
         ("file,label\n", r"0 images in .*labels\.csv"),
-        ("file,text,split\na.png,x,test\n", r"columns file, text, split in .*; label missing"),
+        ("file,words,split\na.png,x,test\n", r"columns file, words, split in .*; label missing"),
         ("a.png,3\n", r"columns a\.png, 3 in .*; file and label missing"),
         ("", r"columns \(none\) in .*; file and label missing"),
         ("file,label\na.png,cat\n", r"label 'cat' at .*labels\.csv line 2; allowed: an integer"),
@@ -193,3 +194,40 @@ def test_a_crop_larger_than_an_image_names_the_image(tmp_path: Path) -> None:
     reason = r"crop 5x6 is larger than the image, 4x6 after resize.*at .*a\.png"
     with pytest.raises(ValueError, match=reason):
         list(images.open(str(tmp_path), model(1, 3, 5, 6, crop=(5, 6))).read([0]))
+
+
+def test_labels_csv_may_hold_texts(tmp_path: Path, spec: DatasetSpec) -> None:
+    save(tmp_path / "a.png")
+    save(tmp_path / "b.png")
+    table = 'file,text,split\na.png,"1, TOTAL",test\nb.png,,\n'
+    (tmp_path / "labels.csv").write_text(table)
+    data = images.open(str(tmp_path), spec)
+    assert [(s.label, s.truth, s.split) for s in data.read([0, 1])] == [
+        (None, Text("1, TOTAL"), "test"),
+        (None, Text(""), None),
+    ]
+
+
+def test_labels_csv_may_hold_label_maps(tmp_path: Path, spec: DatasetSpec) -> None:
+    save(tmp_path / "a.png")
+    save(tmp_path / "b.png")
+    classes = np.array([[0, 3, 255], [7, 7, 1]], np.uint8)
+    (tmp_path / "maps").mkdir()
+    Image.fromarray(classes).save(tmp_path / "maps" / "a.png")
+    (tmp_path / "labels.csv").write_text("file,label,map\na.png,4,maps/a.png\nb.png,5,\n")
+    first, second = images.open(str(tmp_path), spec).read([0, 1])
+    assert isinstance(first.truth, LabelMap)
+    assert (first.label, first.truth.classes.tolist()) == (4, classes.tolist())
+    assert (second.label, second.truth) == (5, None)
+
+
+def test_label_maps_that_are_refused(tmp_path: Path, spec: DatasetSpec) -> None:
+    save(tmp_path / "a.png")
+    (tmp_path / "labels.csv").write_text("file,map\na.png,a.png\n")
+    with pytest.raises(ValueError, match=r"3 channels in label map .*a\.png; save the class"):
+        list(images.open(str(tmp_path), spec).read([0]))
+    with pytest.raises(ValueError, match=r"label maps in .*labels\.csv and a crop"):
+        images.open(str(tmp_path), model(None, 3, 2, 2, crop=(2, 2)))
+    (tmp_path / "labels.csv").write_text("file,map\na.png,../a.png\n")
+    with pytest.raises(ValueError, match=r"'\.\./a\.png' at .* leaves the folder"):
+        images.open(str(tmp_path), spec)

@@ -12,6 +12,7 @@ import pytest
 from calibrators.datasets import npz
 from calibrators.preprocess import Preprocess
 from calibrators.samples import DatasetSpec, InputSpec, Sample
+from calibrators.truths import LabelMap
 
 FLOATS = np.random.default_rng(5).standard_normal((3, 3, 4, 6)).astype(np.float32)
 PIXELS = np.arange(3 * 4 * 6 * 3, dtype=np.uint8).reshape(3, 4, 6, 3)
@@ -273,3 +274,14 @@ def test_damaged_bytes_are_found_by_their_checksum(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(ValueError, match=r"unreadable .*data\.npz \(Bad CRC-32"):
         samples(path, model())
+
+
+def test_label_maps(tmp_path: Path) -> None:
+    maps = np.arange(3 * 2 * 5, dtype=np.uint8).reshape(3, 2, 5)
+    got = samples(stored(tmp_path, x=FLOATS, maps=maps), model())
+    assert isinstance(got[2].truth, LabelMap)
+    assert got[2].truth.classes.tolist() == maps[2].tolist()
+    with pytest.raises(ValueError, match=r"different sample counts in .*maps 2"):
+        samples(stored(tmp_path, x=FLOATS, maps=maps[:2]), model())
+    with pytest.raises(ValueError, match=r"float32 of shape \[3, 2, 5\] for key 'maps' of"):
+        samples(stored(tmp_path, x=FLOATS, maps=maps.astype("f4")), model())

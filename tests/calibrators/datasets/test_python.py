@@ -12,6 +12,7 @@ import pytest
 
 from calibrators.datasets import python
 from calibrators.samples import DatasetSpec
+from calibrators.truths import Text
 
 ITEM = "{'x': np.ones((3, 4, 6), np.float32)}"
 
@@ -188,3 +189,19 @@ def test_the_users_own_exception_is_named(
     with pytest.raises(ValueError, match=reason) as caught:
         python.open(f"python:{module}:samples", spec)
     assert caught.value.__cause__ is not None  # what -v shows
+
+
+def test_truths_come_along(write: Callable[[str], str], spec: DatasetSpec) -> None:
+    module = write(f"""
+        from calibrators.truths import Text
+        samples = lambda: [dict({ITEM}, truth=Text("TOTAL")), {ITEM}]
+    """)
+    data = python.open(f"python:{module}:samples", spec)
+    assert [sample.truth for sample in data.read([0, 1])] == [Text("TOTAL"), None]
+
+
+def test_a_truth_of_another_type(write: Callable[[str], str], spec: DatasetSpec) -> None:
+    module = write(f"samples = lambda: [dict({ITEM}, truth='TOTAL')]")
+    data = python.open(f"python:{module}:samples", spec)
+    with pytest.raises(ValueError, match=r"str for key 'truth' of .*\[0\]; allowed: Boxes"):
+        list(data.read([0]))

@@ -82,6 +82,20 @@ def test_waiting_runs_what_lies_on_the_stream(memory: DeviceMemory, gpu: Gpu) ->
     assert done == ["work"]
 
 
+def test_events_tell_the_gpus_time(memory: DeviceMemory, gpu: Gpu) -> None:
+    stream, first, last = memory.stream(), memory.event(), memory.event()
+    memory.record(first, stream)
+    gpu.put(stream, lambda: setattr(gpu, "clock_ms", gpu.clock_ms + 1.5))
+    memory.record(last, stream)
+    with pytest.raises(DeviceError, match=r"device not ready|cudaErrorNotReady"):
+        memory.elapsed_ms(first, last)
+    memory.synchronize(stream)
+    assert memory.elapsed_ms(first, last) == 1.5
+    for event in (first, last):
+        memory.end_event(event)
+    memory.end_stream(stream)
+
+
 def test_facts(memory: DeviceMemory) -> None:
     assert memory.device_name() == "Orin"
     assert memory.compute_capability() == "8.7"

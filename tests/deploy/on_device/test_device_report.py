@@ -29,7 +29,7 @@ def test_every_part_is_there_from_the_start() -> None:
     assert set(report().to_json()) == {
         *("schema_version", "status", "created", "problems", "overrides", "manifest_sha256"),
         *("device", "built_with", "engine", "plugins", "layers", "messages", "on_dla", "int8"),
-        *("parity", "latency"),
+        *("parity", "latency", "plugin_choice"),
     }
 
 

@@ -5,16 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shlex
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
-from device_folder import MODEL, device_report, write_device
-from doubles import Gpu, installed, plugin_library
-from helpers import model_from, weight
+from device_folder import device_report, write_device
+from doubles import Gpu, installed
 
 from deploy.on_device import latency_check
 from deploy.on_device.finish_main import main
@@ -204,7 +202,7 @@ def test_an_interrupted_run_leaves_no_report(
     def stopped(*args: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("deploy.on_device.finish_run.plan_of", stopped)
+    monkeypatch.setattr("deploy.on_device.engine_trial.plan_of", stopped)
     with installed("8.5.2", 72):
         assert finish(folder) == 130
     assert not (folder / "device_report.json").exists()
@@ -341,53 +339,3 @@ def test_tensorrt_rtx_has_no_trtexec(
         device_report(folder)["problems"]
     )
     assert main([str(folder), "--print-trtexec"]) == 1
-
-
-def test_plugins_are_built_and_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Five channels in five groups stay in their order, so the plain graph's outputs hold."""
-    shuffle = "r = Relu(c)\n    y = onnx_deploy.ChannelShuffle <groups = 5> (r)"
-    text = MODEL.replace("y = Relu(c)", shuffle)
-    model = model_from(text, {"w": weight(5, 3, 3, 3), "b": weight(5, seed=1)})
-    folder = write_device(
-        tmp_path / "device",
-        plugins=[{"folder": "channel_shuffle", "op": "ChannelShuffle", "version": "1"}],
-        extra_files={"model.onnx": model.serialized, "plugins/channel_shuffle/kernel.cu": b"//"},
-    )
-    library = plugin_library(tmp_path / "double.so", "ChannelShuffle")
-    nvcc = tmp_path / "nvcc"
-    nvcc.write_text(f"#!/bin/sh\ncp '{library}' libonnx_deploy_plugins.so\n")
-    nvcc.chmod(0o755)
-    version = "#define NV_TENSORRT_MAJOR 8\n#define NV_TENSORRT_MINOR 5\n"
-    (tmp_path / "NvInferVersion.h").write_text(version)
-    # no CMake
-    monkeypatch.setattr(shutil, "which", lambda name, path=None: name if "/" in name else None)
-    monkeypatch.setenv("NVCC", str(nvcc))
-    monkeypatch.setenv("TENSORRT_INCLUDE", str(tmp_path))
-    with installed("8.5.2", 72):
-        assert finish(folder) == 0
-    (row,) = device_report(folder)["plugins"]
-    assert row["folder"] == "channel_shuffle"
-    built = folder / row["library"]
-    assert row["sha256"] == hashlib.sha256(built.read_bytes()).hexdigest()
-    assert device_report(folder)["parity"]["outputs"][0]["sqnr_db"] > 100
-
-
-def test_without_plugins_takes_the_plain_graph(tmp_path: Path) -> None:
-    plain = (write_device(tmp_path / "first") / "model.onnx").read_bytes()
-    plugins = [{"folder": "se_pointwise", "op": "SePointwise", "version": "1"}]
-    folder = write_device(
-        tmp_path / "device",
-        plugins=plugins,
-        extra_files={"model_plain.onnx": plain, "model.onnx": b"has plugin operators"},
-    )
-    with installed("8.5.2", 72):
-        assert finish(folder, "--without-plugins") == 0
-    assert device_report(folder)["plugins"] == []
-
-
-def test_without_plugins_where_there_is_no_plain_graph(tmp_path: Path) -> None:
-    plugins = [{"folder": "se_pointwise", "op": "SePointwise", "version": "1"}]
-    folder = write_device(tmp_path / "device", plugins=plugins)
-    with installed("8.5.2", 72):
-        assert finish(folder, "--without-plugins") == 1
-    assert "no model_plain.onnx" in device_report(folder)["problems"][0]

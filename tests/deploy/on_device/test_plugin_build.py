@@ -16,7 +16,6 @@ from deploy.on_device.plugin_build import (
     Toolchain,
     build_plugins,
     find_toolchain,
-    loaded_library,
     plugin_commands,
 )
 
@@ -141,17 +140,6 @@ def test_what_fails_is_named_with_its_log(tmp_path: Path) -> None:
     # a second run doesn't take the failed one for a library
     with pytest.raises(DeviceError, match="ended with 2"):
         build_plugins(manifest, "7.2", "8.5.2", tools.environment)
-
-
-def test_the_library_this_process_runs() -> None:
-    maps = (
-        "7f00-7f01 r-xp 00000000 08:01 12  /opt/my venv/tensorrt_libs/libnvinfer.so.10\n"
-        "7f02-7f03 r-xp 00000000 08:01 13  /usr/lib/libnvinfer_plugin.so.8\n"
-        "7f04-7f05 r-xp 00000000 08:01 14  /usr/lib/aarch64-linux-gnu/libnvinfer.so.8.5.2\n"
-    )
-    assert loaded_library("libnvinfer.so.10", maps) == "/opt/my venv/tensorrt_libs/libnvinfer.so.10"
-    assert loaded_library("libnvinfer.so.8", maps).endswith("aarch64-linux-gnu/libnvinfer.so.8.5.2")
-    assert loaded_library("libnvinfer.so.1", maps) == ""
 
 
 def test_no_nvcc(tmp_path: Path) -> None:

@@ -83,6 +83,22 @@ class TestPlugins:
             load_plugin_libraries(here.trt, LogLines(here.trt), [str(path)])
             assert here.trt.get_plugin_registry()._names() == ["ChannelShuffle"]
 
+    @pytest.mark.parametrize(("libraries", "asked"), [(["plugins.so"], [8]), ([], [])])
+    def test_tensorrts_symbols_are_there_for_them(
+        self,
+        libraries: list[str],
+        asked: list[int],
+        tmp_path: Path,
+        monkeypatch: pytest.MonkeyPatch,
+    ) -> None:
+        plugin_library(tmp_path / "plugins.so", "ChannelShuffle")
+        majors: list[int] = []
+        monkeypatch.setattr("deploy.on_device.trt_library.promote_symbols", majors.append)
+        with XAVIER.on() as here:
+            paths = [str(tmp_path / name) for name in libraries]
+            load_plugin_libraries(here.trt, LogLines(here.trt), paths)
+        assert majors == asked
+
     def test_a_library_that_is_not_there(self, tmp_path: Path) -> None:
         with XAVIER.on() as here, pytest.raises(DeviceError, match=r"plugin library .*none\.so"):
             load_plugin_libraries(here.trt, LogLines(here.trt), [str(tmp_path / "none.so")])

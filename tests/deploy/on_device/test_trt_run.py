@@ -98,6 +98,31 @@ class TestRun:
         assert runner.memory.compute_capability() == f"{release.sm // 10}.{release.sm % 10}"
 
 
+class TestTimed:
+    def test_the_gpus_time_of_each_call(self, here: Any, runner: Runner) -> None:
+        """The double takes a quarter of a millisecond per layer."""
+        small, large = (runner.timed({"x": normal(n, 3, 6, 8)}) for n in (1, 8))
+        for call in (small, large, small):
+            before = here.gpu.clock_ms
+            assert call() == here.gpu.clock_ms - before > 0
+
+    def test_without_events_nothing_is_told(
+        self, runner: Runner, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        def refused() -> int:
+            raise DeviceError("no event of the GPU: out of memory")
+
+        monkeypatch.setattr(runner.memory, "event", refused)
+        call = runner.timed({"x": normal(2, 3, 6, 8)})
+        assert call() is None
+
+    def test_a_closed_engine_says_so(self, runner: Runner) -> None:
+        call = runner.timed({"x": normal(2, 3, 6, 8)})
+        runner.close()
+        with pytest.raises(DeviceError, match="the engine is closed"):
+            call()
+
+
 class TestPrepare:
     def test_calls_take_turns(self, runner: Runner) -> None:
         small, large = normal(1, 3, 6, 8), normal(8, 3, 6, 8, seed=1)

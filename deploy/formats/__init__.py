@@ -1,0 +1,1 @@
+"""One file per serving format: what `deploy package --format` writes."""
