@@ -49,4 +49,4 @@ triton-test: $(VENV)/installed
 	$(BIN)/python -m pytest -W error tests/deploy/packaging/test_tritonserver.py
 
 clean:
-	rm -rf $(VENV) digits-cpu-int8 digits-cpu-int8.work digits-cpu-int8.failed
+	rm -rf $(VENV) out digits-cpu-int8 digits-cpu-int8.work digits-cpu-int8.failed

@@ -26,7 +26,7 @@ from deploy.judge import limits_for
 from deploy.load import load, read
 from deploy.noise import seeded_feeds
 from deploy.parity import Limits, parity
-from deploy.recipe import Recipe
+from deploy.recipe import OutputGate, Recipe
 from deploy.target import EngineSettings, Precision, Target, Tolerance, with_batch
 
 
@@ -72,7 +72,9 @@ def recheck(folder: Path, recipe: Recipe) -> ParityReport:
     changes: dict[str, float | None] = {"max_drop_pct": None, "min_agreement_pct": None}
     if recipe.min_sqnr_db is not None:
         changes["min_sqnr_db"] = recipe.min_sqnr_db
-    limits = Limits(stored.model_copy(update=changes), None, "the bundle")
+    gates = bundle.manifest["recipe"].get("outputs", {})
+    own = recipe.outputs or {n: OutputGate.model_validate(row) for n, row in gates.items()}
+    limits = Limits(stored.model_copy(update=changes), None, "the bundle", outputs=own)
     feeds, expected = (_arrays(folder / "parity" / f) for f in ("samples.npz", "reference.npz"))
     with open_candidate(folder, recipe) as engine:
         exact = _Stored(engine, expected)

@@ -10,9 +10,11 @@ from typing import Any
 from deploy.artifacts.audit import Audit
 from deploy.artifacts.bundle import MANIFEST, Bundle, write_manifest
 from deploy.artifacts.device_report import REPORT, DeviceReport
+from deploy.artifacts.ladder import Ladder
 from deploy.artifacts.ranges import Ranges
 from deploy.errors import BundleError, ParityError
 from deploy.files import folder_aside, json_bytes, write_aside
+from deploy.ladder.of_device import with_device
 from deploy.nvidia import RUNGS
 from deploy.report.device_content import device_evidence
 from deploy.report.html import render
@@ -82,6 +84,12 @@ def _take(folder: Path, report: DeviceReport, content: dict[str, Any]) -> None:
     said["device"] = {"proven": RUNGS["device"], "absent": ""}
     samples = said["evidence"][1] if len(said["evidence"]) > 1 else ""
     said["evidence"] = device_evidence(device, samples, target["title"]) + target["notes"]
+    path = folder / "parity" / "ladder.json"
+    if path.is_file():
+        sent = _json(folder / "device" / MANIFEST)
+        climbed = with_device(Ladder.load(path), report.content, sent)
+        climbed.save(path)
+        content["ladder"] = climbed.to_json()
     write_aside(folder / "report.json", json_bytes(content))
     ranges = _loaded(Ranges, folder / "ranges.json")
     audited = _loaded(Audit, folder / "audit.json")

@@ -5,9 +5,9 @@ from __future__ import annotations
 from deploy import registry
 from deploy.artifacts.model import Model
 from deploy.data import SampleSet
-from deploy.errors import RecipeError
+from deploy.errors import RecipeError, nearest
 from deploy.parity import Limits
-from deploy.recipe import Recipe
+from deploy.recipe import OutputGate, Recipe
 from deploy.target import Precision, Target
 from deploy.task import Task, class_scores
 
@@ -32,7 +32,20 @@ def limits_for(
     given = {"max_drop_pct": recipe.max_drop, "min_sqnr_db": recipe.min_sqnr_db}
     overrides = {key: value for key, value in given.items() if value is not None}
     tolerance = target.tolerance(precision).model_copy(update=overrides)
-    return Limits(tolerance, scores, f"target {target.name}", frozenset(overrides), other)
+    own = _own_gates(recipe, model)
+    return Limits(tolerance, scores, f"target {target.name}", frozenset(overrides), other, own)
+
+
+def _own_gates(recipe: Recipe, model: Model) -> dict[str, OutputGate]:
+    """The recipe's thresholds per output; RecipeError for an output the model doesn't have."""
+    names = [spec.name for spec in model.outputs]
+    for name in recipe.outputs:
+        if name not in names:
+            raise RecipeError(
+                f"--outputs {name}: no such output{nearest(name, names)}; the model has: "
+                f"{', '.join(names)}"
+            )
+    return recipe.outputs
 
 
 def _other_task(recipe: Recipe, model: Model) -> Task | None:

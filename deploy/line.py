@@ -122,6 +122,7 @@ class Line:
             "engine": built.folder.name,
             "data": samples.sha256(),
             "limits": [limits.tolerance.model_dump(), sorted(limits.given)],
+            "outputs": {name: gate.model_dump() for name, gate in limits.outputs.items()},
             "task": repr(limits.task),
             "about": samples.about,
         }

@@ -9,6 +9,7 @@ from typing import Any
 
 from deploy.artifacts.audit import Audit
 from deploy.artifacts.bundle import MANIFEST, Bundle, write_manifest
+from deploy.artifacts.ladder import Ladder
 from deploy.artifacts.model import Model
 from deploy.artifacts.parity import ParityReport
 from deploy.artifacts.precision import PrecisionChoice
@@ -46,6 +47,7 @@ class Findings:
     engine: Path
     evidence: Path
     parity: ParityReport
+    ladder: Ladder | None
     tolerance: Tolerance
     latency: dict[str, Latency]
     tools: dict[str, str]
@@ -118,7 +120,7 @@ def _fill(folder: Path, findings: Findings) -> None:
     from deploy.report.html import render
 
     (folder / "model").mkdir()
-    for name in ("fused", "quantized"):
+    for name in ("fused", "equalized", "quantized"):
         if name in findings.graphs:
             findings.graphs[name].save(folder / "model" / f"{name}.onnx")
     device = findings.device
@@ -131,6 +133,8 @@ def _fill(folder: Path, findings: Findings) -> None:
     else:
         _copy(findings.engine, folder / "engine")
     _copy(findings.evidence, folder / "parity")
+    if findings.ladder is not None:
+        findings.ladder.save(folder / "parity" / "ladder.json")
     if findings.ranges is not None:
         findings.ranges.save(folder / "ranges.json")
     if findings.audit is not None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -15,6 +15,7 @@ from deploy.artifacts.parity import Gate, OutputParity, ParityReport
 from deploy.compared import KEPT, Compared, Evidence, add, compared, push
 from deploy.errors import CalibrationError
 from deploy.metrics import Error
+from deploy.recipe import OutputGate
 from deploy.target import Tolerance
 from deploy.task import Outputs, Task, TaskResult, Term
 from deploy.tasks.classify import Classify
@@ -28,7 +29,8 @@ _JSON_MAX = 1e308  # JSON has no infinity
 class Limits:
     """The thresholds in force, where each is from, and the task that predictions are judged by.
 
-    scores: a classifier's class scores: short for the task `Classify(scores)`.
+    scores: a classifier's class scores: short for the task `Classify(scores)`. outputs: the
+    recipe's own thresholds of some outputs, which hold in place of the tolerance's.
     """
 
     tolerance: Tolerance
@@ -36,6 +38,7 @@ class Limits:
     origin: str = "target"
     given: frozenset[str] = frozenset()
     other_task: Task | None = None
+    outputs: Mapping[str, OutputGate] = field(default_factory=dict)
 
     @property
     def task(self) -> Task | None:
@@ -149,10 +152,15 @@ def _gates(
 ) -> Iterable[Gate]:
     wanted = limits.tolerance
     for out in outputs:
-        if wanted.min_sqnr_db is not None:
-            yield _at_least(f"SQNR of {out.name!r} (dB)", out.sqnr_db, "min_sqnr_db", limits, out)
-        if wanted.min_cosine is not None:
-            yield _at_least(f"cosine of {out.name!r}", out.cosine, "min_cosine", limits, out)
+        for key, what, observed in (
+            ("min_sqnr_db", f"SQNR of {out.name!r} (dB)", out.sqnr_db),
+            ("min_cosine", f"cosine of {out.name!r}", out.cosine),
+        ):
+            own = getattr(limits.outputs.get(out.name), key, None)
+            if own is not None:
+                yield Gate(what, own, observed, observed >= own, "recipe")
+            elif getattr(wanted, key) is not None:
+                yield _at_least(what, observed, key, limits, out)
         if wanted.min_agreement_pct is not None and out.top1_agreement_pct is not None:
             name = f"top-1 agreement of {out.name!r} (%)"
             yield _at_least(name, out.top1_agreement_pct, "min_agreement_pct", limits)

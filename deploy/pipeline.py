@@ -12,16 +12,19 @@ import numpy as np
 from deploy import registry
 from deploy.artifacts.audit import Audit
 from deploy.artifacts.bundle import Bundle
+from deploy.artifacts.ladder import Ladder
 from deploy.artifacts.model import Model
+from deploy.artifacts.ranges import Ranges
 from deploy.audit import audit
 from deploy.data import Data, open_data
 from deploy.device import device_build, judged_as
-from deploy.errors import ParityError, RecipeError
+from deploy.errors import DeployError, ParityError, RecipeError
 from deploy.fold_input import fold_input
 from deploy.fuse import fuse
 from deploy.int8 import Int8
 from deploy.int8_stages import Int8Stages
 from deploy.judge import limits_for
+from deploy.ladder.of_build import build_ladder
 from deploy.line import Built, Job, Judged, Line
 from deploy.load import load, read
 from deploy.no_effect import no_effect
@@ -152,6 +155,7 @@ class _Build:
             label += ", dynamic" if recipe.dynamic else ""
         if wanted.engine.nvidia is not None:
             device = device_build(line, wanted, absent, judged, graphs, shipped)
+        climbed = self.ladder(graphs, judged, ranges, data)
         engines: dict[str, Built] = {}
         if not absent:
             compared = compared_precisions(target, label)
@@ -173,10 +177,25 @@ class _Build:
             engine=built.folder,
             evidence=judged.evidence,
             parity=judged.report,
+            ladder=climbed,
             tolerance=judged.tolerance,
             latency=line.latency(engines, data.evaluation) if engines else {},
             tools=line.work.tools,
         )
+
+    def ladder(
+        self, graphs: dict[str, Model], judged: Judged, ranges: Ranges | None, data: Data
+    ) -> Ladder | None:
+        """What each stage lost, said when one lost more than it may; it judges nothing else."""
+        progress = self.line.job.progress
+        try:
+            found = build_ladder(self.line, graphs, judged, ranges, data.evaluation)
+        except DeployError as error:
+            progress.caution(f"no parity ladder: {error}")
+            return None
+        if found.broken:
+            progress.caution(found.verdict())
+        return found
 
     def caution_of_coarse_gate(self, samples: int) -> None:
         """A gate that one sample decides is a coin that is tossed."""

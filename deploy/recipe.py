@@ -19,6 +19,15 @@ from deploy.target import Precision
 from deploy.validation import explain
 
 
+class OutputGate(BaseModel):
+    """Thresholds of one output, in place of the target's: a regression head isn't a class score."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    min_sqnr_db: float | None = Field(default=None, allow_inf_nan=False)
+    min_cosine: float | None = Field(default=None, ge=-1, le=1)
+
+
 class Recipe(BaseModel):
     """All the choices of one build; what is None is decided by the target.
 
@@ -35,10 +44,12 @@ class Recipe(BaseModel):
     quantizes activations while running.
     workers: Dask workers that calibrate and judge; never changes a result.
     plugin_path: folders of the user's plugins, or folders of such.
+    fusion_path: files with fusions of the user's; the target says where they run.
     shape: per input, one entry per dimension; None keeps that dimension dynamic.
     task: how predictions are judged: "auto" (classes, where an output is sure to hold scores),
     "none", or a file of deploy/tasks; task_option: what that task wants to know.
     scores: the output that holds one score per class, where it isn't clear.
+    outputs: per output its own thresholds, in place of the target's and of min_sqnr_db.
     max_drop: percentage points, of the task's metric with labels, of agreement with float32
     without.
     """
@@ -64,6 +75,7 @@ class Recipe(BaseModel):
     workers: str | None = None
     ranges: str | None = None
     plugin_path: tuple[str, ...] = ()
+    fusion_path: tuple[str, ...] = ()
     shape: dict[str, tuple[int | None, ...]] = {}
     batch: Annotated[int, Field(ge=1)] | Literal["dynamic"] | None = None
     task: str = "auto"
@@ -71,6 +83,7 @@ class Recipe(BaseModel):
     scores: str | None = None
     max_drop: float | None = Field(default=None, ge=0, le=100)
     min_sqnr_db: float | None = Field(default=None, allow_inf_nan=False)
+    outputs: dict[str, OutputGate] = {}
     resize: tuple[int, ...] | None = None
     crop: tuple[int, ...] | None = None
     mean: tuple[float, ...] | None = None
@@ -133,6 +146,8 @@ class Recipe(BaseModel):
             raise RecipeError(f"{source}: {error}") from None
         for folder in recipe.plugin_path:
             registry.add_plugin_path(Path(folder))
+        for rule in recipe.fusion_path:
+            registry.add_fusion_path(Path(rule))
         return recipe
 
     def preprocess(self) -> Preprocess:

@@ -35,8 +35,9 @@ _HERE = Path(__file__).resolve().parent
 _FOLDERS = {"target": _HERE / "targets", "hardware": _HERE / "analysis" / "hardware"}
 # kinds whose files hold a class
 _CLASSES = ("calibrator", "task", "decoder")
-# folders with plugins of the user's
+# folders with plugins of the user's, and files with fusions, by name
 _added: list[Path] = []
+_fusions: dict[str, Path] = {}
 # what a folder holds besides op.py when it is meant to be a plugin
 _KERNELS = ("*.cu", "*.cuh", "*.cpp")
 _PLUGIN_NAME = re.compile(r"[a-z][a-z0-9]*(_[a-z][a-z0-9]*)*")
@@ -61,6 +62,8 @@ def module(kind: str, name: str) -> ModuleType:
     found = path(kind, name)
     if kind == "plugin":
         return _from_file(f"onnx_deploy_plugin_{name}", found)
+    if kind == "fusion" and name in _fusions:
+        return _from_file(f"onnx_deploy_fusion_{name}", found)
     return importlib.import_module(f"{_PACKAGES[kind]}.{name}")
 
 
@@ -96,6 +99,31 @@ def add_plugin_path(folder: Path) -> None:
     _added.append(root)
 
 
+def add_fusion_path(file: Path) -> None:
+    """Take a fusion of the user's too, until this process ends: a file with a function of its name.
+
+    It runs where a target names it. RecipeError when it isn't one, or has the name of another.
+    """
+    name, found = file.stem, file.resolve()
+    if _fusions.get(name) == found:
+        return
+    if file.suffix != ".py" or not file.is_file():
+        raise RecipeError(f"{file}: no such Python file; --fusion-path takes <name>.py")
+    known = _paths("fusion")
+    if name in known:
+        raise RecipeError(
+            f"{file}: there is a fusion {name!r} already, {known[name]}; give yours another name"
+        )
+    if not callable(getattr(_from_file(f"onnx_deploy_fusion_{name}", found), name, None)):
+        raise RecipeError(f"{file}: has no function {name}(node); name the two alike")
+    _fusions[name] = found
+
+
+def added_fusions() -> list[Path]:
+    """The files that `add_fusion_path` was given."""
+    return sorted(_fusions.values())
+
+
 def _paths(kind: str) -> dict[str, Path]:
     if kind in _FOLDERS:
         return {p.stem: p for p in _FOLDERS[kind].glob("*.toml")}
@@ -107,7 +135,8 @@ def _paths(kind: str) -> dict[str, Path]:
     if spec is None or not spec.submodule_search_locations:
         raise RecipeError(f"package {top!r} is not installed; reinstall onnx-deploy")
     files = (Path(spec.submodule_search_locations[0]) / folder).glob("*.py")
-    return {p.stem: p for p in files if not p.stem.startswith("_")}
+    found = {p.stem: p for p in files if not p.stem.startswith("_")}
+    return {**found, **_fusions} if kind == "fusion" else found
 
 
 def _plugins(roots: Iterable[Path]) -> dict[str, Path]:
@@ -160,8 +189,8 @@ def _from_file(name: str, file: Path) -> ModuleType:
     except Exception as error:
         del sys.modules[name]
         raise RecipeError(
-            f"{file}:{_line_of(error, file)}: {type(error).__name__}: {one_line(error)}; the "
-            "plugin's Python has to import"
+            f"{file}:{_line_of(error, file)}: {type(error).__name__}: {one_line(error)}; its "
+            "Python has to import"
         ) from None
     return loaded
 

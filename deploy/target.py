@@ -268,7 +268,8 @@ def _check_names(target: Target, source: str) -> None:
             try:
                 registry.path(kind, name)
             except RecipeError as error:
-                raise RecipeError(f"{source}: {error}") from None
+                yours = "; --fusion-path takes one of yours" if kind == "fusion" else ""
+                raise RecipeError(f"{source}: {error}{yours}") from None
     if target.default_precision not in target.precisions:
         allowed = ", ".join(target.precisions)
         raise RecipeError(

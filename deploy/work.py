@@ -138,4 +138,6 @@ def _code_sha256() -> str:
         for file in sorted(package.rglob("*")):
             if file.suffix in _CODE:
                 digest.update(file.relative_to(package).as_posix().encode() + file.read_bytes())
+    for file in registry.added_fusions():
+        digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]

@@ -32,15 +32,20 @@ ALLOWED = {
     "deploy/on_device/": {"numpy", "pycuda", "cuda"},
     "deploy/packaging/": {"google", "numpy", "openvino", "pydantic"},
     "deploy/formats/": set(),
+    "deploy/serving/": {
+        *("google", "grpc", "numpy", "openvino", "prometheus_client", "starlette", "uvicorn"),
+        "uvloop",
+    },
     "deploy/simplify.py": {"numpy", "onnx", "onnxslim"},
     "deploy/backends/": {"numpy"},
     "deploy/backends/ov.py": {"numpy", "openvino"},
+    "deploy/ladder/engine_tensors.py": {"numpy", "openvino"},
     "deploy/backends/reference.py": {"numpy", "google", "onnxruntime"},
 }
 # these never at the top of a file: the commands that don't need them have to start without them
 LAZY = {
     *("openvino", "tensorrt", "tensorrt_rtx", "pycuda", "cuda", "onnxruntime", "onnxslim"),
-    *("rich", "dask", "distributed"),
+    *("rich", "dask", "distributed", "uvloop"),
 }
 # which packages of this project a package may use at run time; `deploy/` itself may use all of it
 WITHIN = {
@@ -75,6 +80,8 @@ WITHIN = {
         "deploy.task",
         "deploy.task_options",
     },
+    # installed without onnx on what serves
+    "deploy/serving/": {"deploy.artifacts", "deploy.errors", "deploy.files", "deploy.serving"},
     # one script for a device that has no onnx-deploy is made of it
     "deploy/on_device/": {"deploy.on_device"},
 }

@@ -26,6 +26,7 @@ _Row = Mapping[str, Any]
 )
 @options.precision_options
 @options.shape_option
+@options.fusion_path_option
 @click.option("--probe", is_flag=True, help="Measure this machine for target cpu, about 2 s.")
 @click.option("--top", type=click.IntRange(min=1), default=10, show_default=True)
 @options.json_option

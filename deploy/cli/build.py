@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 @options.shape_option
 @options.batch_option
 @options.plugin_path_option
+@options.fusion_path_option
 @options.gate_options
 @options.int8_options
 @options.workers_option

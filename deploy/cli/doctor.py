@@ -28,6 +28,7 @@ _MOST_REASONS = 5
 @options.target_option
 @options.precision_options
 @options.shape_option
+@options.fusion_path_option
 @options.json_option
 def command(model: Path, as_json: bool, **flags: Any) -> int:
     """Say whether a target takes MODEL, and what the build would do to it; exit 1 for no.

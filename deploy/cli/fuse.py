@@ -15,6 +15,7 @@ from deploy.cli.stage import finish_graph_stage, refuse_in_place
 @click.argument("model", type=click.Path(path_type=Path))
 @options.target_option
 @options.shape_option
+@options.fusion_path_option
 @click.option("-o", "--output", type=click.Path(path_type=Path), required=True)
 @options.json_option
 def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:

@@ -123,6 +123,12 @@ calibrator_options = _group(
 gate_options = _group(
     click.option("--max-drop", type=float, metavar="PCT", help="Accepted loss, in points."),
     click.option("--min-sqnr-db", type=float, metavar="DB", help="Least SQNR of every output."),
+    click.option(
+        "--outputs",
+        multiple=True,
+        type=Assignment("boxes=30"),
+        help="Least SQNR of one output, in dB.",
+    ),
     click.option("--scores", metavar="OUTPUT", help="The output with one score per class."),
     click.option("--task", metavar="NAME", help="auto, classify, detect, segment, text, … [auto]"),
     click.option(
@@ -167,6 +173,9 @@ batch_option = click.option("--batch", type=Batch(), help="Batch size built into
 plugin_path_option = click.option(
     "--plugin-path", multiple=True, metavar="DIR", help="A plugin of yours, or a folder of them."
 )
+fusion_path_option = click.option(
+    "--fusion-path", multiple=True, metavar="FILE", help="A fusion of yours that the target names."
+)
 json_option = click.option(
     "--json", "as_json", is_flag=True, help="Print one JSON object as the last line."
 )
@@ -175,13 +184,15 @@ json_option = click.option(
 def recipe_flags(flags: dict[str, Any]) -> dict[str, Any]:
     """The given flags as recipe keys; click.UsageError for two precisions at once."""
     given = {key: value for key, value in flags.items() if value is not None and value != ()}
-    for key in ("shape", "data_key", "task_option"):
+    for key in ("shape", "data_key", "task_option", "outputs"):
         if key in given:
             names = [name for name, _ in given[key]]
             twice = next((name for name in names if names.count(name) > 1), None)
             if twice is not None:
                 raise click.UsageError(f"--{key.replace('_', '-')} {twice} is given twice")
             given[key] = dict(given[key])
+    if "outputs" in given:
+        given["outputs"] = {name: {"min_sqnr_db": db} for name, db in given["outputs"].items()}
     chosen = sorted(
         {*given.pop("chosen", ()), *([given["precision"]] if "precision" in given else [])}
     )

@@ -11,7 +11,9 @@ from deploy.cli import options
 from deploy.cli.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
+    from deploy.artifacts.ladder import Ladder
     from deploy.artifacts.parity import ParityReport
+    from deploy.recipe import Recipe
 
 
 @click.command("parity", short_help="Compare a model or engine with the float32 model.")
@@ -25,6 +27,7 @@ if TYPE_CHECKING:
 @options.preprocess_options
 @options.shape_option
 @options.recipe_option
+@click.option("--url", default="", help="A server that runs the bundle: the last rung.")
 @click.option("-o", "--output", type=click.Path(path_type=Path), help="Write the figures as JSON.")
 @options.json_option
 def command(
@@ -32,13 +35,15 @@ def command(
     candidate: Path | None,
     recipe: str | None,
     output: Path | None,
+    url: str,
     as_json: bool,
     **flags: Any,
 ) -> None:
     """Compare CANDIDATE (an engine folder, a bundle or an .onnx) with the model REFERENCE.
 
-    With a bundle as the only argument its engine is compared with the float32 outputs stored in
-    it. Exit 3 when a threshold is missed.
+    With a bundle its parity ladder is shown too: every stage from the model on (from the fused
+    graph, where the bundle is the only argument), its engine, and with --url a server that runs
+    it. Exit 3 when a threshold is missed or a stage lost more than it may.
     """
     from deploy.compare import compare, recheck
     from deploy.errors import ParityError
@@ -53,12 +58,33 @@ def command(
         report = compare(reference, candidate, chosen, terminal.advance)
     terminal.done("parity", report.verdict(), reused=False)
     _print(report)
+    climbed = _ladder(reference, candidate, chosen, url)
     if output:
         report.save(output)
     if as_json:
-        print_json(report.to_json())
+        print_json(report.to_json() | ({"ladder": climbed.to_json()} if climbed else {}))
     if not report.passed:
         raise ParityError(report.verdict())
+    if climbed is not None and climbed.broken:
+        raise ParityError(climbed.verdict())
+
+
+def _ladder(reference: Path, candidate: Path | None, chosen: Recipe, url: str) -> Ladder | None:
+    """The ladder of a bundle, printed; None where no bundle was given."""
+    from deploy.artifacts.bundle import MANIFEST
+    from deploy.cli.ladder import print_ladder
+    from deploy.errors import RecipeError
+    from deploy.ladder.of_bundle import bundle_ladder
+
+    bundle = candidate or reference
+    if not (bundle / MANIFEST).is_file():
+        if url:
+            raise RecipeError(f"--url {url} needs a bundle: its engine is compared with the server")
+        return None
+    model = reference if candidate is not None else None
+    found = bundle_ladder(bundle, chosen, model=model, url=url)
+    print_ladder(found)
+    return found
 
 
 def _print(report: ParityReport) -> None:

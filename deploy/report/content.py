@@ -64,6 +64,7 @@ def report_content(findings: Findings) -> dict[str, Any]:
         ],
         "decisions": [row for name in graphs for row in as_rows(graphs[name].decisions)],
         "parity": findings.parity.to_json(),
+        "ladder": findings.ladder.to_json() if findings.ladder is not None else None,
         "layer_errors": _layer_errors(findings),
         "choice": _choice(findings),
         "precision_layers": _precision_layers(findings),

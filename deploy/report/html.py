@@ -22,6 +22,7 @@ from deploy.report.audit import audit_section, growth
 from deploy.report.calibration import calibration, graph_order
 from deploy.report.changes import changes, reproduce
 from deploy.report.device import device
+from deploy.report.ladder import ladder_figure, ladder_section
 from deploy.report.map_picture import drawn_map, precision_map
 from deploy.report.measured import accuracy, layers, speed
 from deploy.report.precision import kept, precision
@@ -38,6 +39,7 @@ def render(content: dict[str, Any], ranges: Ranges | None, audited: Audit | None
         **summary(content),
         **precision(content, ranges),
         **accuracy(content),
+        **ladder_section(content.get("ladder")),
         **speed(content),
         **precision_map(content),
         **layers(content),
@@ -84,6 +86,8 @@ def _drawn(
     drawn: dict[str, figures.Figure] = {}
     if rows:
         drawn["latency"] = figures.latency(rows, content["summary"]["precision"])
+    if content.get("ladder"):
+        drawn["ladder"] = ladder_figure(content["ladder"])
     if content["layer_errors"]:
         drawn["layers"] = figures.layers(content["layer_errors"])
     if content["roofline"]["built"]["layers"]:

@@ -88,6 +88,8 @@ FILES = {
     "parity/worst/reference.npz",
     "parity/worst/samples.npz",
     "audit.json",
+    "model/equalized.onnx",
+    "parity/ladder.json",
     "precision.json",
     "ranges.json",
     "report.html",
@@ -309,6 +311,15 @@ class TestGate:
         # the next good build takes the old evidence away, it would only mislead
         assert deploy(*words).code == 0
         assert not Path("out.failed").exists()
+
+    def test_an_output_with_a_threshold_of_its_own(self, deploy: Deploy, here: Path) -> None:
+        words = ("build", "digits.onnx", "--fp32", "-o", "out", "--outputs")
+        ran = deploy(*words, "logits=300")
+        assert ran.code == 3
+        assert "needs 300 (recipe)" in ran.errors[0]
+        ran = deploy(*words, "logitz=30")
+        assert ran.code == 2
+        assert "no such output (did you mean 'logits'?)" in ran.errors[0]
 
     def test_no_bundle_appears(self, deploy: Deploy, here: Path) -> None:
         ran = deploy("build", "digits.onnx", "--fp32", "--min-sqnr-db", "1e3", "-o", "out")

@@ -11,16 +11,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import FakeEngine, residual, samples_of
+from tiny_models import FakeEngine, model, node, residual, samples_of
 
 from calibrators.samples import Sample
+from deploy.artifacts.model import Model
 from deploy.artifacts.parity import Gate, ParityReport
 from deploy.backends import ov, reference
 from deploy.data import SampleSet
 from deploy.errors import BundleError, CalibrationError, RecipeError
 from deploy.judge import limits_for
 from deploy.parity import Limits, parity
-from deploy.recipe import Recipe
+from deploy.recipe import OutputGate, Recipe
 from deploy.target import EngineSettings, Target, Tolerance
 from deploy.tasks.embed import Embed
 
@@ -395,3 +396,41 @@ def test_a_missed_figure_is_on_its_side_of_the_limit(
     observed: float, limit: float, shown: str
 ) -> None:
     assert Gate("cosine", limit, observed, False, "target").shown() == shown
+
+
+class TestThresholdsOfAnOutput:
+    """A regression head may ask for more, or be content with less, than class scores."""
+
+    def judged(self, **gates: OutputGate) -> list[tuple[str, float, bool, str]]:
+        exact, engine = two_heads(0.0), two_heads(0.05)
+        limits = Limits(Tolerance(min_sqnr_db=20), outputs=gates)
+        with reference.build(exact) as left, reference.build(engine) as right:
+            report = parity(left, right, samples_of(exact, 4), limits)
+        return [(gate.name, gate.limit, gate.passed, gate.origin) for gate in report.gates]
+
+    def test_without_any_the_targets_holds_for_all(self) -> None:
+        assert self.judged() == [
+            ("SQNR of 'boxes' (dB)", 20, True, "target"),
+            ("SQNR of 'scores' (dB)", 20, True, "target"),
+        ]
+
+    def test_its_own_holds_in_its_place(self) -> None:
+        assert self.judged(boxes=OutputGate(min_sqnr_db=60)) == [
+            ("SQNR of 'boxes' (dB)", 60, False, "recipe"),
+            ("SQNR of 'scores' (dB)", 20, True, "target"),
+        ]
+
+    def test_a_cosine_is_asked_of_that_output_alone(self) -> None:
+        found = self.judged(scores=OutputGate(min_cosine=0.5))
+        assert ("cosine of 'scores'", 0.5, True, "recipe") in found
+        assert len(found) == 3
+
+
+def two_heads(off: float) -> Model:
+    """Two outputs, each `off` of itself too large."""
+    nodes = [
+        node("Mul", ["x", "near"], ["boxes"]),
+        node("Mul", ["x", "near"], ["scores"]),
+    ]
+    weights = {"near": np.float32([1 + off])}
+    return model(nodes, {"x": ["N", 6]}, {"boxes": ["N", 6], "scores": ["N", 6]}, weights)

@@ -1,0 +1,277 @@
+"""The ladder itself: every graph of a build, the engine and the server, each against the untouched
+model on the same few samples, and each against the one before."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from calibrators.samples import Sample
+from deploy.artifacts.engine import Engine
+from deploy.artifacts.ladder import Culprit, Ladder, OutputLoss, Rung, TensorError
+from deploy.artifacts.model import Model, TensorSpec
+from deploy.artifacts.ranges import Ranges
+from deploy.backends import reference
+from deploy.batches import batches, feeds_of, rows
+from deploy.errors import CalibrationError
+from deploy.ladder.engine_fault import EngineLook, engine_look
+from deploy.ladder.first_fault import Pair, first_fault
+from deploy.ladder.noisy_fault import OUTPUT_MARGIN_DB, NoisyPair
+from deploy.ladder.tensors import (
+    Difference,
+    Feeding,
+    Values,
+    differences,
+    makers,
+    observable,
+    runs_of,
+)
+from deploy.rounding_bound import rounding_bound
+
+# samples whose inner tensors are looked at: more show the same
+FEW = 2
+# what a Clip that equalization scaled may cut off of values that calibration didn't see
+_CLIPPED_DB = 30.0
+# float round-off is measured; a stage may add so much to it, within these bounds
+_SPREAD_DB, _LEAST_DB, _MOST_DB = 30.0, 60.0, 90.0
+# a correction takes noise back; by so much it may miss on other samples than its own
+_CORRECTION_DB = 3.0
+# an answer over the network holds the engine's numbers; JSON may round the last bit
+_SERVED_DB = 120.0
+
+# the graphs of a build in their order: name -> the stage that made it
+STAGES = {
+    "source": "the untouched model",
+    "loaded": "load",
+    "rawinput": "fold-input",
+    "simplified": "simplify",
+    "fused": "fuse",
+    "equalized": "equalize",
+    "uncorrected": "quantize",
+    "quantized": "quantize",
+    "compressed": "compress",
+    "lowered": "rewrite for the compiler",
+}
+_QUANTIZED = ("uncorrected", "quantized", "compressed")
+
+
+@dataclass(frozen=True)
+class Shipped:
+    """The engine at the end. folder: where its files lie, to be looked into; None: outputs only."""
+
+    engine: Engine
+    precision: str
+    folder: Path | None = None
+
+
+@dataclass(frozen=True)
+class Way:
+    """What a build came by. graphs: some of STAGES, in that order, the first one the truth.
+
+    limits: per output the least SQNR; "" stands for all others. served: sends the feeds of one
+    request to the server and returns its outputs. stand_in: the float graph that a Q/DQ one is
+    judged by where the equalized one wasn't kept. approximate: cheaper activations were asked for.
+    """
+
+    graphs: Mapping[str, Model]
+    ranges: Ranges | None = None
+    shipped: Shipped | None = None
+    feeding: Feeding = field(default_factory=Feeding)
+    limits: Mapping[str, float] = field(default_factory=dict)
+    limits_from: str = "recipe"
+    served: Callable[[Values], Values] | None = None
+    served_inputs: tuple[TensorSpec, ...] = ()
+    stand_in: Model | None = None
+    approximate: bool = False
+
+
+def ladder(way: Way, samples: Iterable[Sample], about: str = "") -> Ladder:
+    """All rungs on these samples; CalibrationError when there are none."""
+    chosen = list(samples)
+    if not chosen:
+        raise CalibrationError("no samples for the parity ladder; check --eval-data and --data")
+    return Ladder(len(chosen), about, tuple(_Climb(way, chosen).rungs()))
+
+
+class _Climb:
+    def __init__(self, way: Way, samples: Sequence[Sample]) -> None:
+        self.way, self.samples = way, samples
+        self.graphs = {name: observable(way.graphs[name]) for name in STAGES if name in way.graphs}
+        self.few = list(samples[:FEW])
+        self._noisy: dict[tuple[str, str], NoisyPair] = {}
+        (self.first, truth) = next(iter(self.graphs.items()))
+        self.truth = self.outputs(truth)
+        exact = self.outputs(truth, exact=True)
+        self.roundoff_db = _worst(_between(self.truth, exact))
+
+    def rungs(self) -> Iterable[Rung]:
+        before, held = self.first, self.truth
+        yield self.rung(self.first, self.truth, held, (200.0, "the truth"), before)
+        for name, model in list(self.graphs.items())[1:]:
+            got = self.outputs(model)
+            yield self.graph_rung(name, before, got, held)
+            before, held = name, got
+        shipped = self.way.shipped
+        if shipped is None:
+            return
+        got = self.run(shipped.engine)
+        yield self.engine_rung(shipped, before, got, held)
+        if self.way.served is not None:
+            yield self.served_rung(got)
+
+    def outputs(self, model: Model, *, exact: bool | None = None) -> list[Values]:
+        """Per sample; Q/DQ as written, for the runtime's own INT8 kernels are another vendor's."""
+        written = exact if exact is not None else _holds_qdq(model)
+        with reference.ReferenceEngine(model, threads=1, exact=written) as engine:
+            return self.run(engine)
+
+    def run(self, engine: Engine) -> list[Values]:
+        """Every sample's outputs."""
+        found: list[Values] = []
+        for group, size in batches(self.samples, engine.inputs):
+            out = engine.run(self.way.feeding.given(engine.inputs, feeds_of(group, size)))
+            found += [{n: rows(x, i, size) for n, x in out.items()} for i in range(len(group))]
+        return found
+
+    def pair(self, before: str, after: str) -> Pair:
+        runs = runs_of(self.graphs[before], self.few)
+        return Pair.of(self.graphs[before], self.graphs[after], runs, self.way.feeding)
+
+    def graph_rung(
+        self, name: str, before: str, got: Sequence[Values], held: Sequence[Values]
+    ) -> Rung:
+        if name in _QUANTIZED:
+            return self.noisy_rung(name, got)
+        allowed = self.lossless(name)
+        own = _worst(_between(held, got))
+        if self.graphs[before].inputs != self.graphs[name].inputs:
+            # the tensors in front of a folded input have no twins
+            return self.rung(name, got, held, allowed, before)
+        pair = self.pair(before, name)
+        found = first_fault(pair, allowed[0]) if own < allowed[0] else None
+        culprits = (found,) if found is not None else ()
+        return self.rung(
+            name, got, held, allowed, before, culprits, _rows(pair.off, pair.candidate)
+        )
+
+    def lossless(self, name: str) -> tuple[float, str]:
+        """What a stage that changes no value reaches at least, and how that is known."""
+        measured = self.roundoff_db
+        least = float(np.clip(measured - _SPREAD_DB, _LEAST_DB, _MOST_DB))
+        why = f"float round-off, {measured:.0f} dB when the untouched model is run in another order"
+        if name == "lowered" and self.way.approximate:
+            return -200.0, "cheaper activations were asked for: their loss is the gates' to judge"
+        clips = any(n.op_type == "Clip" for n in self.graphs[name].proto.graph.node)
+        if name == "equalized" and clips:
+            return _CLIPPED_DB, "a scaled Clip may cut off values that calibration did not see"
+        return least, why
+
+    def noisy_rung(self, name: str, got: Sequence[Values]) -> Rung:
+        exact = next(n for n in ("equalized", "fused", self.first) if n in self.graphs)
+        held = self.outputs(self.graphs[exact])
+        noisy = self.noisy(exact, name)
+        predicted = noisy.output_db()[1]
+        allowed = predicted - OUTPUT_MARGIN_DB
+        why = f"rounding every value and weight leaves about {predicted:.1f} dB, predicted"
+        culprits = noisy.culprits()
+        if name == "quantized" and "uncorrected" in self.graphs:
+            plain = self.noisy(exact, "uncorrected")
+            least = _worst(_between(held, self.outputs(self.graphs["uncorrected"])))
+            least -= _CORRECTION_DB
+            if plain.culprits() or least > allowed:
+                allowed = least
+                why = f"a correction must not lose: {least + _CORRECTION_DB:.1f} dB without it"
+            culprits = self.corrected(noisy, plain, _worst(_between(held, got)) < allowed)
+        tensors = _rows(noisy.local, noisy.pair.candidate)
+        return self.rung(name, got, held, (allowed, why), exact, culprits, tensors)
+
+    def corrected(self, noisy: NoisyPair, plain: NoisyPair, lost: bool) -> tuple[Culprit, ...]:
+        """What corrections broke: layers that are off, or, where outputs lost, the one that lost
+        most. Behind a layer that was broken before, corrections rightly differ."""
+        if plain.culprits():
+            return noisy.worse_than(plain) if lost else ()
+        return noisy.culprits() or (noisy.worse_than(plain) if lost else ())
+
+    def noisy(self, exact: str, name: str) -> NoisyPair:
+        """A Q/DQ graph beside the float one it was made from."""
+        if (exact, name) not in self._noisy:
+            self._noisy[exact, name] = self.noisy_pair(exact, name)
+        return self._noisy[exact, name]
+
+    def noisy_pair(self, exact: str, name: str) -> NoisyPair:
+        model = self.graphs[exact]
+        if self.way.stand_in is not None and exact != "equalized":
+            model = observable(self.way.stand_in)
+        runs = runs_of(model, self.few)
+        pair = Pair.of(model, self.graphs[name], runs, self.way.feeding)
+        return NoisyPair(pair, self.way.ranges)
+
+    def engine_rung(
+        self, shipped: Shipped, before: str, got: Sequence[Values], held: Sequence[Values]
+    ) -> Rung:
+        simulated = self.graphs[before]
+        bound = rounding_bound(simulated, self.few) if _holds_qdq(simulated) else {}
+        look: EngineLook = engine_look(shipped, simulated, self.few, self.way.feeding, bound)
+        return self.rung(
+            "engine", got, held, look.allowed, before, look.culprits, look.tensors, "build"
+        )
+
+    def served_rung(self, engine: Sequence[Values]) -> Rung:
+        assert self.way.served is not None
+        inputs, got = self.way.served_inputs, list[Values]()
+        for sample in self.samples:
+            got.append(self.way.served(self.way.feeding.given(inputs, sample.feeds)))
+        why = "an answer holds the engine's numbers"
+        return self.rung("served", got, engine, (_SERVED_DB, why), "engine", stage="serve")
+
+    def rung(
+        self,
+        name: str,
+        got: Sequence[Values],
+        held: Sequence[Values],
+        allowed: tuple[float, str],
+        against: str,
+        culprits: Sequence[Culprit] = (),
+        tensors: Sequence[TensorError] = (),
+        stage: str = "",
+    ) -> Rung:
+        found = _between(self.truth, got)
+        outputs = tuple(
+            OutputLoss(error.row(n, "output"), *self.limit(n, name)) for n, error in found.items()
+        )
+        own = _worst(_between(held, got))
+        stage = stage or STAGES[name]
+        if name == "quantized" and "uncorrected" in self.graphs:
+            stage = "correct"
+        return Rung(name, stage, against, outputs, own, *allowed, tuple(culprits), tuple(tensors))
+
+    def limit(self, output: str, rung: str) -> tuple[float | None, str]:
+        """The threshold of an output, which holds for what is shipped and all on the way to it."""
+        limits = self.way.limits
+        if rung == self.first or not limits:
+            return None, ""
+        least = limits.get(output, limits.get(""))
+        return (None, "") if least is None else (least, self.way.limits_from)
+
+
+def _between(expected: Sequence[Values], got: Sequence[Values]) -> dict[str, Difference]:
+    names = [
+        name for name in expected[0] if name in got[0] and expected[0][name].dtype.kind in "fiub"
+    ]
+    return differences(expected, got, names, [1] * len(expected))
+
+
+def _worst(found: Mapping[str, Difference]) -> float:
+    return min((one.sqnr_db for one in found.values()), default=-200.0)
+
+
+def _rows(found: Mapping[str, Difference], model: Model) -> list[TensorError]:
+    operators = makers(model)
+    return [one.row(name, operators[name]) for name, one in found.items()]
+
+
+def _holds_qdq(model: Model) -> bool:
+    return any(n.op_type == "QuantizeLinear" for n in model.proto.graph.node)

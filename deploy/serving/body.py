@@ -1,0 +1,91 @@
+"""The bytes of the requests under way: bounded one by one and all together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from deploy.serving.refusals import Kind, RefusalError
+
+
+class Budget:
+    """How much all requests hold, and how much they may.
+
+    most: of one request; most_together: of all.
+    """
+
+    def __init__(self, most: int, most_together: int) -> None:
+        self.most = most
+        self.most_together = most_together
+        self.held = 0
+
+    def excess(self, own: int) -> RefusalError | None:
+        """The refusal of a request that holds `own` bytes: itself too large, or one too many."""
+        if own > self.most:
+            return too_large(own, self)
+        if self.held > self.most_together:
+            return RefusalError(
+                Kind.BUSY,
+                f"the requests under way hold {self.held} bytes already; try again later",
+            )
+        return None
+
+    @contextmanager
+    def holding(self, count: int) -> Iterator[None]:
+        """The room of a request that came whole; refused when there is none."""
+        self.held += count
+        try:
+            refusal = self.excess(count)
+            if refusal is not None:
+                raise refusal
+            yield
+        finally:
+            self.held -= count
+
+
+class Body:
+    """One request's body, filled in place as it arrives; `release` gives its room back.
+
+    declared: how many bytes the sender announced, None when it didn't; never more than
+    `Budget.most`.
+    """
+
+    def __init__(self, budget: Budget, declared: int | None = None) -> None:
+        self._budget = budget
+        self._counted = 0
+        # zeros that nobody touched take no memory yet
+        self.data = bytearray(declared or 0)
+        self.filled = 0
+        self.refusal: RefusalError | None = None
+
+    def add(self, piece: bytes) -> None:
+        """Take some more; what is refused (413 or 503) is remembered and holds nothing."""
+        if self.refusal is not None:
+            return
+        count = len(piece)
+        self._counted += count
+        self._budget.held += count
+        self.refusal = self._budget.excess(self._counted)
+        if self.refusal is not None:
+            self.release()
+            return
+        end = self.filled + count
+        # beyond what is there it appends
+        self.data[self.filled : end] = piece
+        self.filled = end
+
+    def release(self) -> None:
+        """Give the room back; the data is gone."""
+        self._budget.held -= self._counted
+        self._counted = 0
+        # not cleared: an array may still look at it
+        self.data = bytearray()
+        self.filled = 0
+
+
+def too_large(size: int, budget: Budget) -> RefusalError:
+    """413 with the limit."""
+    return RefusalError(
+        Kind.TOO_LARGE,
+        f"a request of {size} bytes or more; at most {budget.most} are taken (--max-request-bytes)",
+    )

@@ -1,0 +1,107 @@
+"""Another version takes the place of the first: nothing that was asked is lost."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from asked import (
+    ask,
+    infer_binary,
+    infer_json,
+)
+from served_bundles import scaled, scaled_truth
+
+from deploy.serving.compiled import Runner
+
+X = np.array([[1.5, -2, 3], [0, 0.25, 9]], np.float32)
+
+
+def replaced(folder: Path, factor: float) -> None:
+    """Another version in the bundle's place, as a build does it: aside, then renamed."""
+    fresh = scaled(folder.with_name("fresh"), factor=factor)
+    old = folder.with_name("old")
+    folder.rename(old)
+    fresh.rename(folder)
+    shutil.rmtree(old)
+
+
+def test_a_reload_under_load_loses_nothing(
+    start: Callable[..., Any], tmp_path: Path, pool: ThreadPoolExecutor
+) -> None:
+    folder = scaled(tmp_path / "b", factor=1.0)
+    running = start(folder)
+    stop = threading.Event()
+    wrong: list[Any] = []
+    seen: set[str] = set()
+
+    def work(seed: int) -> int:
+        count = 0
+        while not stop.is_set():
+            x = np.random.default_rng(seed).normal(size=(1 + count % 3, 3)).astype(np.float32)
+            answer = infer_binary(running, x)
+            version = answer.json.get("model_version")
+            if answer.status != 200 or not np.array_equal(
+                answer.tensor(), scaled_truth(x, float(version))
+            ):
+                wrong.append(answer)
+            seen.add(version)
+            count += 1
+        return count
+
+    workers = [pool.submit(work, seed) for seed in range(4)]
+    for factor in (2.0, 3.0, 4.0):
+        replaced(folder, factor)
+        answer = ask(running, "POST", "/v2/repository/models/tiny/load", b"")
+        assert answer.json == {"name": "tiny", "version": str(int(factor))}
+    stop.set()
+    assert sum(worker.result() for worker in workers) > 0
+    assert wrong == []
+    assert "4" in seen or infer_binary(running, X).json["model_version"] == "4"
+
+
+def test_a_request_of_the_old_version_is_finished_by_it(
+    busy: Callable[..., Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    running, gate, first = busy()
+    replaced(tmp_path / "b", 5.0)
+    gate_run = Runner.run
+    monkeypatch.undo()
+    assert gate_run is not Runner.run
+    assert ask(running, "POST", "/v2/repository/models/tiny/load", b"").status == 200
+    np.testing.assert_array_equal(infer_json(running, X).tensor(), scaled_truth(X, 5.0))
+    assert not first.done()
+    gate.open()
+    np.testing.assert_array_equal(first.result().tensor(), scaled_truth(X, 2.0))
+
+
+def test_a_bad_new_version_leaves_the_old_one(start: Callable[..., Any], tmp_path: Path) -> None:
+    folder = scaled(tmp_path / "b")
+    running = start(folder)
+    (folder / "engine" / "model.bin").write_bytes(b"")
+    answer = ask(running, "POST", "/v2/repository/models/tiny/load", b"")
+    assert answer.status == 400
+    assert "0 bytes, the manifest says" in answer.error
+    assert answer.error.endswith("version 1 stays")
+    np.testing.assert_array_equal(infer_json(running, X).tensor(), scaled_truth(X))
+    assert (
+        'deploy_reloads_total{result="failed"} 1.0' in ask(running, "GET", "/metrics").body.decode()
+    )
+
+
+def test_the_newest_of_a_folder_of_versions(start: Callable[..., Any], tmp_path: Path) -> None:
+    scaled(tmp_path / "v" / "2", factor=2.0)
+    scaled(tmp_path / "v" / "10", factor=10.0)
+    running = start(tmp_path / "v")
+    assert infer_json(running, X).json["model_version"] == "10"
+    scaled(tmp_path / "v" / "11", factor=11.0)
+    ask(running, "POST", "/v2/repository/models/tiny/load", b"")
+    answer = infer_json(running, X)
+    assert answer.json["model_version"] == "11"
+    np.testing.assert_array_equal(answer.tensor(), scaled_truth(X, 11.0))
