@@ -154,6 +154,10 @@ def _engines(engines: Sequence[Found | None]) -> str:
     return bullets(said)
 
 
+def _type(kind: str | None) -> str:
+    return TYPES.get(kind, kind or "")
+
+
 def _types(rows: Sequence[Found]) -> str:
     if not rows:
         return paragraph("Every layer that both have is of the same type in both.")
@@ -161,8 +165,8 @@ def _types(rows: Sequence[Found]) -> str:
         [
             name(row["layer"]),
             row["operator"],
-            TYPES.get(row["before"], row["before"]),
-            TYPES.get(row["after"], row["after"]),
+            _type(row["before"]),
+            _type(row["after"]),
             words(row["reason"]),
         ]
         for row in rows
