@@ -155,7 +155,7 @@ def _engines(engines: Sequence[Found | None]) -> str:
 
 
 def _type(kind: str | None) -> str:
-    return TYPES.get(kind, kind or "")
+    return TYPES.get(kind or "", kind or "")
 
 
 def _types(rows: Sequence[Found]) -> str:

@@ -48,7 +48,7 @@ def busy(
     import numpy as np
     from asked import infer_binary
     from gate import Gate
-    from served_bundles import scaled
+    from serving_bundles import scaled
 
     gates: list[Gate] = []
     x = np.array([[1.5, -2, 3], [0, 0.25, 9]], np.float32)

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 from asked import ask, call, channel, grpc_request, infer_binary, infer_json
-from served_bundles import scaled, scaled_truth
+from serving_bundles import scaled, scaled_truth
 
 from deploy.errors import RecipeError
 from deploy.serving.access import Access, read_access

@@ -16,7 +16,7 @@ import pytest
 from asked import ask, call, channel, grpc_request, infer, infer_json, tensor_row
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from served_bundles import scaled, scaled_truth
+from serving_bundles import scaled, scaled_truth
 
 from deploy.serving.background import serving
 from deploy.serving.options import Options

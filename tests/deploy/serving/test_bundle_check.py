@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from served_bundles import bundle, identity, named, ops, parameter, scaled, scaled_truth, seal
+from serving_bundles import bundle, identity, named, ops, parameter, scaled, scaled_truth, seal
 
 from deploy.artifacts.bundle import _self_hash
 from deploy.errors import BundleError

@@ -22,7 +22,7 @@ from asked import (
     tensor_row,
 )
 from gate import until
-from served_bundles import scaled, scaled_truth
+from serving_bundles import scaled, scaled_truth
 
 X = np.array([[1.5, -2, 3], [0, 0.25, 9]], np.float32)
 

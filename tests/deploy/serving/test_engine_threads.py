@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from served_bundles import bundle, centred, named, ops, parameter, scaled, scaled_truth, two_inputs
+from serving_bundles import bundle, centred, named, ops, parameter, scaled, scaled_truth, two_inputs
 
 from deploy.serving.bundle_check import check
 from deploy.serving.compiled import Compiled, Runner

@@ -10,7 +10,7 @@ import grpc
 import numpy as np
 import pytest
 from asked import call, channel, grpc_request, infer_grpc
-from served_bundles import identity, scaled, scaled_truth
+from serving_bundles import identity, scaled, scaled_truth
 
 from deploy.serving.background import serving
 from deploy.serving.datatypes import DATATYPES

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 from asked import ask, infer, infer_binary, infer_json, tensor_row
-from served_bundles import identity, scaled, scaled_truth, two_inputs
+from serving_bundles import identity, scaled, scaled_truth, two_inputs
 
 from deploy.serving.background import serving
 from deploy.serving.datatypes import DATATYPES

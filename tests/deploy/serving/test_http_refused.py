@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 from asked import ask, infer, infer_json, tensor_row
-from served_bundles import scaled, scaled_truth
+from serving_bundles import scaled, scaled_truth
 
 from deploy.serving.background import serving
 from deploy.serving.options import Options

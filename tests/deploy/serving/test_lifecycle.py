@@ -25,7 +25,7 @@ from asked import (
 )
 from gate import until
 from own_process import Logged, process
-from served_bundles import scaled, scaled_truth
+from serving_bundles import scaled, scaled_truth
 
 from deploy.errors import BundleError, RecipeError
 

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from asked import infer_binary, over_grpc
 from helpers import model_from
-from served_bundles import scaled, seal
+from serving_bundles import scaled, seal
 
 from deploy import registry
 from deploy.backends import ov

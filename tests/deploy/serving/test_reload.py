@@ -16,7 +16,7 @@ from asked import (
     infer_binary,
     infer_json,
 )
-from served_bundles import scaled, scaled_truth
+from serving_bundles import scaled, scaled_truth
 
 from deploy.serving.compiled import Runner
 
