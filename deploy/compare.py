@@ -29,6 +29,9 @@ from deploy.parity import Limits, parity
 from deploy.recipe import OutputGate, Recipe
 from deploy.target import EngineSettings, Precision, Target, Tolerance, with_batch
 
+# of a bundle whose engine runs on another device: what ran in its place
+SIMULATION = "simulation"
+
 
 def compare(
     model: Path, candidate: Path, recipe: Recipe, advance: Callable[[int], None]
@@ -125,11 +128,18 @@ def engine_folder(path: Path) -> Path | None:
     if path.is_file() or path.suffix == ".onnx":
         return None
     # without the device, a bundle holds what ran in its engine's place
-    for folder in (path, path / "simulation", path / "engine"):
+    for folder in (path, path / SIMULATION, path / "engine"):
         if (folder / SETTINGS).is_file():
             return folder
     what = "no such file or folder" if not path.exists() else "neither a bundle nor an engine"
     raise BundleError(f"{path}: {what}; give a bundle, an engine folder or an .onnx file")
+
+
+def simulated_target(folder: Path) -> str:
+    """What a bundle's simulation stands for; "" where the folder is another."""
+    if folder.name != SIMULATION:
+        return ""
+    return str(Bundle.load(folder.parent).manifest["results"]["target_title"])
 
 
 def precision_at(path: Path, recipe: Recipe) -> Precision:
@@ -146,6 +156,11 @@ def _timed(path: Path, recipe: Recipe, hint: str, threads: int) -> Engine:
     from deploy import registry
 
     folder = engine_folder(path)
+    if folder is not None and folder.name == SIMULATION:
+        raise BundleError(
+            f"{path}: its engine is for {simulated_target(folder)}, and what is here is the "
+            "simulation of it, whose speed says nothing; finish.py times the engine on the device"
+        )
     if folder is None:
         target = with_batch(Target.load(recipe.target), recipe.batch)
         precision: Precision = recipe.precision or "fp32"

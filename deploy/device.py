@@ -12,12 +12,14 @@ from deploy.artifacts.model import Model
 from deploy.build import load_engine
 from deploy.device_folder import Sent, Shipment, used_plugins, write_device_folder
 from deploy.dialect import as_judged, as_shipped, described, simulated, without_plugins
+from deploy.errors import RecipeError
 from deploy.files import sha256_of
 from deploy.finish_script import finish_script
 from deploy.implicit import rewritten
 from deploy.int8 import Shipped
 from deploy.line import Judged, Line
 from deploy.nvidia import Rung
+from deploy.progress import Progress
 from deploy.target import Precision, Target
 
 # made by the drivers of a PC's GPU, of a Jetson's (JetPack 5, 6), and of Windows' Linux
@@ -62,6 +64,21 @@ def no_gpu(devices: Path = Path("/dev")) -> str:
     """That there is no NVIDIA GPU, said before any library is asked; "" where one may be."""
     found = any((devices / name).exists() for name in _DRIVERS)
     return "" if found else "no NVIDIA GPU on this machine"
+
+
+def check_sizes(target: Target, loaded: Model, progress: Progress) -> None:
+    """RecipeError for free sizes on a DLA, which has none; a caution where --batch does nothing."""
+    nvidia, batch = target.engine.nvidia, target.engine.batch
+    free = [spec for spec in loaded.inputs if None in spec.shape[1:]]
+    batched = [spec for spec in loaded.inputs if spec.shape and spec.shape[0] is None]
+    if nvidia is not None and nvidia.use_dla and (free or (batched and batch == "dynamic")):
+        named = free[0] if free else batched[0]
+        raise RecipeError(
+            f"input {named} with target {target.name!r}: a DLA has no free sizes; fix them with "
+            "--shape and --batch N, or build for the GPU of the device"
+        )
+    if batch == "dynamic" and not batched:
+        progress.caution("--batch dynamic: no input has a free batch, so nothing is dynamic")
 
 
 def device_build(

@@ -21,6 +21,7 @@ from deploy.placement import Exclude
 from deploy.surgery.batch_size import with_fixed_batch
 from deploy.surgery.graph import to_graph, to_model
 from deploy.surgery.lower_opset import lower_to
+from deploy.surgery.raw_input import cast_raw_inputs
 from deploy.surgery.without_qdq import remove_qdq
 from deploy.target import Precision, Target
 
@@ -94,6 +95,7 @@ def _lowered(model: Model, target: Target) -> Model:
     highest, batch = target.quantization.highest_opset, target.engine.batch
     if batch != "dynamic":
         model = with_fixed_batch(model, batch)
+    model = cast_raw_inputs(model)
     if highest is None or model.opset <= highest:
         return model
     graph = to_graph(model)

@@ -14,6 +14,17 @@ _PACKAGE = "deploy.on_device"
 _MAIN = "finish_main"
 _PYTHON = (3, 8)
 _OTHERS = ("numpy",)
+# said in a line before the first import can end in a traceback
+_NEEDS = """
+import sys
+
+if sys.version_info < (3, 8):
+    sys.exit("error: Python {}.{}; finish.py needs 3.8 or newer".format(*sys.version_info[:2]))
+try:
+    import numpy
+except ImportError as missing:
+    sys.exit("error: {}; finish.py needs numpy: pip install numpy".format(missing))
+"""
 
 
 def finish_script() -> str:
@@ -43,6 +54,7 @@ def stitched(sources: Mapping[str, str], main: str, made_of: str = "") -> str:
     parts = [
         f'#!/usr/bin/env python3\n"""{about}\n"""\n\n{made_of}',
         "from __future__ import annotations",
+        _NEEDS,
         _merged(imports),
         *(modules[name].body() for name in order),
         'if __name__ == "__main__":\n    sys.exit(main())',

@@ -37,13 +37,19 @@ def import_device(folder: Path, came_back: Path) -> Bundle:
             f"{folder}: built for {bundle.manifest['target']}, which needs no other device; there "
             "is nothing to import"
         )
-    report = DeviceReport.load(came_back)
-    mismatches = report.mismatches(_json(folder / "device" / MANIFEST))
+    report, sent = DeviceReport.load(came_back), _json(folder / "device" / MANIFEST)
+    foreign = report.foreign(sent)
+    if foreign:
+        raise BundleError(f"{came_back}: refused: {foreign}")
+    if report.content["status"] != "ok":
+        reasons = "; ".join(map(str, report.content["problems"])) or "no reason given"
+        raise ParityError(f"{came_back}: the device missed a gate: {reasons}", came_back)
+    mismatches = report.mismatches(sent)
     if mismatches:
         raise BundleError(f"{came_back}: refused: {'; '.join(mismatches)}")
-    if report.content["status"] != "ok":
-        reasons = "; ".join(report.content["problems"]) or "no reason given"
-        raise ParityError(f"{came_back}: the device missed a gate: {reasons}", came_back)
+    missed = report.missed(sent["parity"])
+    if missed:
+        raise ParityError(f"{came_back}: the device missed a gate: {'; '.join(missed)}", came_back)
     with folder_aside(folder) as aside:
         for name in bundle.manifest["files"]:
             (aside / name).parent.mkdir(parents=True, exist_ok=True)

@@ -17,7 +17,7 @@ from deploy.fallback import noisiest, smallest_passing
 from deploy.int8_stages import Int8Stages
 from deploy.line import Judged
 from deploy.placement import NOTHING, Exclude
-from deploy.race import Race
+from deploy.race import Race, shown_ms
 from deploy.variants import Candidate, candidates
 
 # candidates that are judged before layers are reverted one by one
@@ -147,7 +147,7 @@ def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:
         return "the target's own placement; nothing else was tried"
     rivals = [n for n in others if not found.is_int8(n)] or others
     best = min(rivals, key=lambda n: found.times[n])
-    text = f"{how}: {ms:.3f} ms, {found.times[best] / ms:.2f}x the speed of {best}"
+    text = f"{how}: {shown_ms(ms)}, {found.times[best] / ms:.2f}x the speed of {best}"
     if "back in float" in name:
         text = f"the fewest layers back in float with which the gates hold; {text}"
     if not found.measured_here and found.times[best] < (1 - TIE) * ms:

@@ -17,7 +17,7 @@ from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
 from deploy.audit import audit
 from deploy.data import Data, open_data
-from deploy.device import device_build, judged_as
+from deploy.device import check_sizes, device_build, judged_as
 from deploy.errors import DeployError, ParityError, RecipeError
 from deploy.fold_input import fold_input
 from deploy.fuse import fuse
@@ -123,6 +123,7 @@ class _Build:
         graphs = {"source": line.source, "loaded": loaded}
         if recipe.fold_input:
             loaded = graphs["rawinput"] = self.raw_input(loaded)
+        check_sizes(wanted, loaded, line.job.progress)
         # before the long stages: what can't be judged, or doesn't fit, is said at once
         line.exact(loaded).close()
         data = open_data(_judging(recipe, self.precision), loaded)

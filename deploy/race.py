@@ -84,7 +84,7 @@ class Race:
         """How the race ended, in one line."""
         ms = self.times.get(self.order[0])
         how = "measured" if self.measured_here else "predicted"
-        time = f", {ms:.3f} ms {how}" if ms is not None else ""
+        time = f", {shown_ms(ms)} {how}" if ms is not None else ""
         return f"{self.order[0]}{time}, of {len(self.entries)} candidates"
 
     def tried(self, judged: Mapping[str, Judged]) -> list[Tried]:
@@ -97,6 +97,11 @@ class Race:
             if name not in names
         ]
         return raced + later
+
+
+def shown_ms(ms: float) -> str:
+    """Milliseconds in words; what rounds to nothing in microseconds."""
+    return f"{ms:.3f} ms" if ms >= 0.01 else f"{1e3 * ms:.2g} µs"
 
 
 def entry_of(name: str, description: str, model: Model, precision: str) -> Entry:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -48,16 +49,32 @@ class DeviceReport:
             missing = [key for key in _TABLES if not isinstance(content[key], dict)]
         if missing:
             raise BundleError(f"{path}: {', '.join(missing)} missing; run finish.py again")
+        wrong = _wrong_form(content) if content["status"] == "ok" else ""
+        if wrong:
+            raise BundleError(f"{path}: {wrong}; run finish.py again")
         return cls(folder, content)
+
+    def foreign(self, sent: dict[str, Any]) -> str:
+        """Why it isn't about what was `sent`; "" where it is."""
+        theirs, ours = self.content["manifest_sha256"], sent["manifest_sha256"]
+        if theirs == ours:
+            return ""
+        return f"it reports on device/ of manifest {str(theirs)[:12]}, this bundle sent {ours[:12]}"
+
+    def missed(self, wanted: dict[str, Any]) -> list[str]:
+        """The thresholds of the manifest that its own figures don't meet."""
+        found = []
+        for row in self.content["parity"]["outputs"]:
+            for key, figure in (("min_sqnr_db", "sqnr_db"), ("min_cosine", "cosine")):
+                limit = wanted.get(key)
+                if limit is not None and row[figure] < limit:
+                    found.append(f"{figure} of {row['name']!r} is {row[figure]:.4g}, needs {limit}")
+        return found
 
     def mismatches(self, sent: dict[str, Any]) -> list[str]:
         """What differs from the manifest `sent` with the bundle, each with both values."""
-        found = []
-        if self.content["manifest_sha256"] != sent["manifest_sha256"]:
-            found.append(
-                f"it reports on device/ of manifest {str(self.content['manifest_sha256'])[:12]}, "
-                f"this bundle sent {str(sent['manifest_sha256'])[:12]}"
-            )
+        foreign = self.foreign(sent)
+        found = [foreign] if foreign else []
         return found + self._device(sent["nvidia"]) + self._files(sent["files"])
 
     def _device(self, wanted: dict[str, Any]) -> list[str]:
@@ -94,3 +111,34 @@ class DeviceReport:
 def _release(version: str) -> tuple[str, ...]:
     """Engines and API are of a major.minor release."""
     return tuple(version.split(".")[:2])
+
+
+def _wrong_form(content: dict[str, Any]) -> str:
+    """What of a report of success can't be believed; "" where all is as finish.py writes it."""
+    if content["problems"]:
+        return f"status ok beside the problem {content['problems'][0]!r}"
+    parity, latency = content["parity"], content.get("latency")
+    outputs, gates = parity.get("outputs"), parity.get("gates")
+    if not isinstance(outputs, list) or not outputs or not _counts(parity.get("samples")):
+        return "parity without samples or outputs"
+    for row in outputs:
+        if not all(_is_number(row.get(key)) for key in ("sqnr_db", "cosine", "max_abs")):
+            return f"figures of output {row.get('name')!r} aren't numbers"
+    if not isinstance(gates, list) or not all(gate.get("passed") is True for gate in gates):
+        return "a gate that wasn't passed"
+    if latency is not None and not all(
+        _is_number(latency.get(key)) and latency[key] > 0 for key in ("median_ms", "p90_ms", "runs")
+    ):
+        return "latency isn't positive numbers"
+    layers = content.get("layers", [])
+    if not isinstance(layers, list) or not all(isinstance(row, dict) for row in layers):
+        return "layers isn't a list of rows"
+    return ""
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _counts(value: Any) -> bool:
+    return isinstance(value, int) and value > 0

@@ -71,18 +71,20 @@ def summary(bundle: Bundle) -> list[str]:
     """The bundle's results in a few lines."""
     results = bundle.manifest["results"]
     lines = []
+    device = results.get("device")
+    absent = device is not None and bool(device["absent"])
+    what = "simulated" if absent else "engine"
     task = results["accuracy"]
     if task and task.get("kind", "classify") == "classify":
         lines.append(
-            f"accuracy   fp32 {task['reference_pct']:.2f} %, engine {task['engine_pct']:.2f} %, "
+            f"accuracy   fp32 {task['reference_pct']:.2f} %, {what} {task['engine_pct']:.2f} %, "
             f"drop {task['drop']:.2f} ± {task['drop_error']:.2f} points "
             f"on {task['samples']} samples"
         )
     lines += _task(bundle)
-    lines.append(f"parity     {results['verdict']}")
+    lines.append(f"parity     {results['verdict']}{', simulated' if absent else ''}")
     measured = results["latency"]
-    device = results.get("device")
-    if device is not None and device["absent"]:
+    if absent:
         return [*lines, *_chosen(bundle), *_remains(bundle, device)]
     latency = ", ".join(f"{name} {row['median_ms']:.3f} ms" for name, row in measured.items())
     where = "" if results["on_target"] else f", on this machine, not on {bundle.manifest['target']}"

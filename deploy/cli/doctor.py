@@ -66,7 +66,7 @@ def _lines(found: Diagnosis) -> Iterable[str]:
         yield from _block("INT8, predicted", _forecast(found.forecast))
     rung, done = proven(found.target)
     words = RUNGS[rung]
-    yield from _block("proven", [f"{words[0].upper()}{words[1:]}. {done}"])
+    yield from _block("target", [f"{words[0].upper()}{words[1:]}. {done}"])
     if found.go:
         yield from _block("remains after the build", [remains(found.target)])
 

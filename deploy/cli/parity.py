@@ -58,15 +58,27 @@ def command(
         report = compare(reference, candidate, chosen, terminal.advance)
     terminal.done("parity", report.verdict(), reused=False)
     _print(report)
+    stands_for = _stands_for(candidate or reference)
+    if stands_for:
+        click.echo(f"simulated: ONNX Runtime ran the graph here; its engine is for {stands_for}")
     climbed = _ladder(reference, candidate, chosen, url)
     if output:
         report.save(output)
     if as_json:
-        print_json(report.to_json() | ({"ladder": climbed.to_json()} if climbed else {}))
+        said = {"simulated": stands_for} if stands_for else {}
+        print_json(report.to_json() | said | ({"ladder": climbed.to_json()} if climbed else {}))
     if not report.passed:
         raise ParityError(report.verdict())
     if climbed is not None and climbed.broken:
         raise ParityError(climbed.verdict())
+
+
+def _stands_for(path: Path) -> str:
+    """The device an engine is for, where what runs here only simulates it; "" elsewhere."""
+    from deploy.compare import engine_folder, simulated_target
+
+    folder = engine_folder(path)
+    return "" if folder is None else simulated_target(folder)
 
 
 def _ladder(reference: Path, candidate: Path | None, chosen: Recipe, url: str) -> Ladder | None:

@@ -24,15 +24,16 @@ def _free(case: Case, free: Sequence[TensorSpec]) -> list[Finding]:
     dla = case.nvidia is not None and case.nvidia.use_dla
     flags = [f"--shape {s.name}={','.join(str(d or '?') for d in (1, *s.shape[1:]))}" for s in free]
     have = f"{some(str(spec) for spec in free)}: free dimensions besides the batch"
-    fix = f"fix them with {' '.join(flags)}"
+    fix = f"fix them with {' '.join(flags)}, numbers in place of each ?"
     names = tuple(spec.name for spec in free)
     if dla or case.target.engine.device == "NPU":
         what = "a DLA" if dla else "an NPU"
         return [Finding("shapes", "stop", f"{have}, and {what} takes none; {fix}", names)]
     if case.nvidia is not None:
         text = (
-            f"{have}; the engine gets an optimization profile from the sizes in your samples and "
-            f"is fastest at those; {fix} if they never change"
+            f"{have}; the build wants a word on them: {' '.join(flags)} keeps them free (the "
+            "engine gets an optimization profile around the sizes in your samples), numbers in "
+            "place of each ? fix them"
         )
         return [Finding("shapes", "warning", text, names)]
     return [Finding("shapes", "note", f"{have}; {fix}, it is faster", names)]

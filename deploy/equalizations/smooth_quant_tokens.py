@@ -11,6 +11,7 @@ Source: Xiao et al. 2022, "SmoothQuant", equation 4; see smooth_quant.
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import onnx_graphsurgeon as gs
 
@@ -21,4 +22,5 @@ from deploy.evidence import Evidence
 
 def smooth_quant_tokens(graph: gs.Graph, evidence: Evidence) -> list[Decision]:
     """Move factors per channel from activations into weights where it pays; a Decision each."""
-    return smoothed(graph, evidence, maps_db=math.inf)
+    made = smoothed(graph, evidence, maps_db=math.inf)
+    return [replace(decision, rule="smooth_quant_tokens") for decision in made]

@@ -89,6 +89,11 @@ def _plain_name(name: str) -> str:
 def plan_of(manifest: Manifest, options: FinishOptions, way: str, plugins: bool) -> BuildPlan:
     """What the engine is built from, its plugin libraries not yet named."""
     nvidia = manifest.nvidia
+    if options.dla_core is not None and not nvidia["use_dla"]:
+        raise DeviceError(
+            "--dla-core {}, and this folder is for the GPU of {}; build for its DLA target on the "
+            "host".format(options.dla_core, manifest["target"]["title"])
+        )
     if uses_dla(manifest, options) and (options.dla_core or 0) >= nvidia["dla_cores"]:
         raise DeviceError(
             f"DLA core {options.dla_core or 0}, and {manifest['target']['title']} has "

@@ -19,6 +19,8 @@ EQUAL_DB = 200.0
 # how far below the figure for integers off by one an engine may fall: types and orders of sums
 # that the host doesn't have
 ROUNDING_MARGIN_DB = 3.0
+# 3 dB for twice the noise, and 3 for what floats between the integers differ
+TWO_ROUNDINGS_DB = 6.0
 _LARGEST = 1e308  # JSON has no infinity
 
 
@@ -213,7 +215,9 @@ def number_gates(parity: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[d
     """Every threshold of the manifest's `parity` with what was observed.
 
     Against the simulation an output passes with ROUNDING_MARGIN_DB less than integers off by at
-    most one give (rounding_sqnr_db).
+    most one give (rounding_sqnr_db). Where every integer off by one would leave nothing of the
+    output, that says little: two engines whose rounding has nothing in common differ by twice the
+    noise of one, so TWO_ROUNDINGS_DB less than the simulation's own SQNR is asked at the least.
     """
     gates = []
     rounding = wanted.get("rounding_sqnr_db") or {}
@@ -221,7 +225,10 @@ def number_gates(parity: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[d
         name = row["name"]
         gates.append((f"SQNR of {name!r} (dB)", wanted.get("min_sqnr_db"), row["sqnr_db"]))
         gates.append((f"cosine of {name!r}", wanted.get("min_cosine"), row["cosine"]))
-        limit = rounding[name] - ROUNDING_MARGIN_DB if name in rounding else None
+        limit = None
+        if name in rounding:
+            own = (wanted.get("simulated_sqnr_db") or {}).get(name, rounding[name])
+            limit = max(rounding[name] - ROUNDING_MARGIN_DB, own - TWO_ROUNDINGS_DB)
         label = f"SQNR of {name!r} against the host's simulation (dB)"
         gates.append((label, limit, row["simulated_sqnr_db"]))
     label = f"top-1 agreement of {wanted.get('scores')!r} (%)"

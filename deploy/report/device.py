@@ -10,6 +10,8 @@ from deploy.report.table import Row, bullets, folded, name, number, paragraph, t
 
 Content = Mapping[str, Any]
 
+# layers that aren't INT8 on the device and are listed with their reasons
+_NAMED = 20
 _PARTS = ("device", "device_sent", "device_files", "device_found", "device_layers")
 _FORMS = {
     "explicit": "INT8 as Q/DQ in the graph",
@@ -115,6 +117,12 @@ def _found(report: Content | None) -> str:
         lines.append(
             f"{counted['layers_int8']} layers run in INT8, {counted['layers_float']} in float."
         )
+    on_dla = report.get("on_dla") or {}
+    if on_dla:
+        share = f"{sum(map(bool, on_dla.values()))} of {len(on_dla)} layers"
+        lines.append(f"{share} run on the DLA, the others on the GPU.")
+    for row in (counted.get("not_int8") or [])[:_NAMED]:
+        lines.append(f"Not in INT8: {row['name']}: {row['reason']}")
     lines += [f"Refused check passed over by hand: {text}" for text in report.get("overrides", [])]
     outputs: list[Row] = [
         [

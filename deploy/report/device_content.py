@@ -53,7 +53,8 @@ def device_evidence(content: dict[str, Any], samples: str, title: str) -> list[s
         said.append(
             f"finish.py built, checked and timed the engine on {device.get('name', 'the device')} "
             f"with {library} {device.get('version', version)}, on {report['parity']['samples']} "
-            "of the samples."
+            "samples; what it found is under Device. Accuracy, gates and layer errors on this page "
+            "are of the simulation on the host."
         )
         return said
     if not content["absent"]:

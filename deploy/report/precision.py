@@ -75,7 +75,8 @@ def chosen_words(content: Content) -> str:
     rows = [row for row in content["precision_layers"] if _multiplies(row)]
     count = sum(row["int8"] for row in rows)
     device = content["device"]
-    seen = device is None or not device["absent"] or device["report"] is not None
+    # what the device itself made of them is told in its own section
+    seen = device is None or not device["absent"]
     run = "run in INT8" if seen else "are INT8 in the graph"
     text = f"{count:,} of {units.amount(len(rows), 'layer')} {run}. "
     return f"{text}Placement “{tried['chosen']}”: {reason}."

@@ -89,7 +89,7 @@ def _lead(content: Content) -> str:
     said, gates = content["summary"], content["parity"]["gates"]
     missed = sum(not gate["passed"] for gate in gates)
     device = content["device"]
-    simulated = device is not None and device["absent"] and device["report"] is None
+    simulated = device is not None and device["absent"]
     what = "graph, simulated here," if simulated else "engine"
     engine = f"The {said['precision']} {what} for {said['target_title']}"
     if not gates:

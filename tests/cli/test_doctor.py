@@ -20,7 +20,7 @@ def test_go_in_words(deploy: Deploy, digits: Path) -> None:
     assert "in the way" not in lines
     heads = [line for line in lines if line and not line.startswith(" ")][1:]
     assert heads == [
-        *("to know", "the build rewrites", "INT8, predicted", "proven", "remains after the build"),
+        *("to know", "the build rewrites", "INT8, predicted", "target", "remains after the build"),
     ]
     assert max(map(len, lines)) <= 100
     assert "Checked against the vendor's real API." in ran.out

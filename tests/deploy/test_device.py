@@ -6,11 +6,14 @@ from pathlib import Path
 
 import pytest
 from doubles import installed
+from tiny_models import conv, model, node
 
 from deploy import device
-from deploy.device import judged_as, more_moved, no_gpu
-from deploy.errors import MissingBackendError
-from deploy.target import Target
+from deploy.artifacts.model import Model
+from deploy.device import check_sizes, judged_as, more_moved, no_gpu
+from deploy.errors import MissingBackendError, RecipeError
+from deploy.progress import Progress
+from deploy.target import Target, with_batch
 
 
 def test_a_machine_without_a_driver_says_so_plainly(tmp_path: Path) -> None:
@@ -75,3 +78,29 @@ def test_tensorrt_rtx_is_missed_before_anything_runs(monkeypatch: pytest.MonkeyP
 def test_more_traffic_than_fp16_is_told_in_numbers() -> None:
     words = more_moved({"int8": 900_000, "fp16": 300_000})
     assert "3.0x the bytes" in words and "0.90 against 0.30 MB" in words
+
+
+class TestSizes:
+    def cautions(self, name: str, batch: object, model: Model) -> list[str]:
+        said: list[str] = []
+        progress = Progress()
+        progress.caution = said.append  # type: ignore[method-assign]
+        target = with_batch(Target.load(name), batch)  # type: ignore[arg-type]
+        check_sizes(target, model, progress)
+        return said
+
+    @pytest.mark.parametrize("name", ["xavier-dla", "orin-dla"])
+    def test_a_dla_takes_no_free_size(self, name: str) -> None:
+        with pytest.raises(RecipeError, match=r"a DLA has no free sizes; fix them with --shape"):
+            self.cautions(name, "dynamic", conv("N"))
+        free = model([node("Relu", ["x"], ["y"])], {"x": [1, "T"]}, {"y": [1, "T"]})
+        with pytest.raises(RecipeError, match="no free sizes"):
+            self.cautions(name, 1, free)
+        assert self.cautions(name, 1, conv("N")) == []
+
+    def test_a_gpu_does(self) -> None:
+        assert self.cautions("xavier", "dynamic", conv("N")) == []
+
+    def test_a_dynamic_batch_of_a_fixed_model_is_said(self) -> None:
+        (said,) = self.cautions("h100", "dynamic", conv(1))
+        assert "no input has a free batch" in said

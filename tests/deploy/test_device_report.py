@@ -44,7 +44,13 @@ def came_back(folder: Path, **changes: Any) -> DeviceReport:
         "device": {"compute_capability": "7.2", "library": "tensorrt", "version": "8.5.2.2"},
         "engine": {"file": "model.engine", "sha256": sha(b"engine"), "bytes": 6, "seconds": 3.0},
         "plugins": [{"folder": "p", "library": "plugins/lib.so", "sha256": sha(b"plugin")}],
-        "parity": {"samples": 8, "outputs": []},
+        "parity": {
+            "samples": 8,
+            "outputs": [{"name": "y", "sqnr_db": 30.0, "cosine": 0.99, "max_abs": 0.1}],
+            "gates": [],
+        },
+        "latency": {"median_ms": 1.0, "p90_ms": 1.2, "runs": 9},
+        "layers": [],
     }
     (folder / REPORT).write_text(json.dumps(content | changes))
     return DeviceReport.load(folder)
@@ -125,3 +131,42 @@ def test_success_without_an_engine_is_not_believed(tmp_path: Path) -> None:
 def test_a_failure_may_have_ended_before_there_was_one(tmp_path: Path) -> None:
     report = came_back(tmp_path, status="failed", engine=None, parity=None, plugins=None)
     assert report.mismatches(SENT) == []
+
+
+FINE = {"name": "y", "sqnr_db": 30.0, "cosine": 0.99, "max_abs": 0.1}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"problems": ["odd"]}, "status ok beside the problem 'odd'"),
+        ({"parity": {"samples": 8, "outputs": [], "gates": []}}, "without samples or outputs"),
+        ({"parity": {"samples": "x", "outputs": [FINE], "gates": []}}, "without samples"),
+        (
+            {"parity": {"samples": 8, "outputs": [FINE | {"cosine": None}], "gates": []}},
+            "figures of output 'y' aren't numbers",
+        ),
+        (
+            {"parity": {"samples": 8, "outputs": [FINE], "gates": [{"passed": False}]}},
+            "a gate that wasn't passed",
+        ),
+        ({"latency": {"median_ms": -1, "p90_ms": 1, "runs": 3}}, "latency isn't positive"),
+        ({"latency": {"median_ms": "fast", "p90_ms": 1, "runs": 3}}, "latency isn't positive"),
+        ({"latency": {"median_ms": float("nan"), "p90_ms": 1, "runs": 3}}, "latency isn't"),
+        ({"layers": None}, "layers isn't a list"),
+    ],
+)
+def test_a_success_that_can_not_be_is_not_believed(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(BundleError, match=words):
+        came_back(tmp_path, **changes)
+
+
+def test_gates_are_judged_again_by_what_was_sent(tmp_path: Path) -> None:
+    report = came_back(tmp_path)
+    assert report.missed({"min_sqnr_db": 30, "min_cosine": None}) == []
+    assert report.missed({"min_sqnr_db": 31, "min_cosine": 0.999}) == [
+        "sqnr_db of 'y' is 30, needs 31",
+        "cosine of 'y' is 0.99, needs 0.999",
+    ]

@@ -219,3 +219,14 @@ def test_one_import_under_two_names_is_refused() -> None:
     }
     with pytest.raises(ValueError, match="both define Iterable"):
         stitched(sources, "finish_main")
+
+
+def test_without_numpy_it_says_so_in_a_line(tmp_path: Path) -> None:
+    script = tmp_path / "finish.py"
+    script.write_text(finish_script())
+    hidden = "import sys; sys.modules['numpy'] = None; import runpy; "
+    hidden += f"runpy.run_path({str(script)!r}, run_name='__main__')"
+    ran = subprocess.run([sys.executable, "-c", hidden], capture_output=True, text=True)
+    assert ran.returncode == 1
+    assert "Traceback" not in ran.stderr
+    assert "finish.py needs numpy: pip install numpy" in ran.stderr

@@ -20,7 +20,7 @@ def test_the_batch_becomes_the_engines() -> None:
 @pytest.mark.parametrize(
     ("target", "level", "words"),
     [
-        ("xavier", "warning", "an optimization profile from the sizes in your samples"),
+        ("xavier", "warning", "an optimization profile around the sizes in your samples"),
         ("xavier-dla", "stop", "a DLA takes none"),
         ("intel-npu", "stop", "an NPU takes none"),
         ("cpu", "note", "it is faster"),

@@ -119,10 +119,17 @@ def test_the_dla_takes_the_cache(tmp_path: Path) -> None:
 
 
 def test_a_dla_core_the_device_lacks(tmp_path: Path) -> None:
-    folder = write_device(tmp_path / "device", **IMPLICIT)
+    folder = write_device(tmp_path / "device", **IMPLICIT, nvidia={"use_dla": True})
     with installed("8.5.2", 72):
         assert finish(folder, "--dla-core", "2") == 1
     assert "DLA core 2, and NVIDIA Jetson AGX Xavier has 2" in device_report(folder)["problems"][0]
+
+
+def test_a_dla_core_for_a_folder_of_the_gpu(tmp_path: Path) -> None:
+    folder = write_device(tmp_path / "device", **IMPLICIT)
+    with installed("8.5.2", gpu=Gpu(72, dla_cores=2)):
+        assert finish(folder, "--dla-core", "1") == 1
+    assert "--dla-core 1, and this folder is for the GPU" in device_report(folder)["problems"][0]
 
 
 @pytest.mark.parametrize(

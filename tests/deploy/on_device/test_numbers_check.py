@@ -161,3 +161,17 @@ def test_files_that_do_not_fit_together(tmp_path: Path) -> None:
     (tmp_path / "reference.npz").write_bytes(b"PK\3\4 no archive")
     with pytest.raises(DeviceError, match=r"reference\.npz: unreadable"):
         load_parity(tmp_path)
+
+
+def test_rounding_that_leaves_nothing_of_an_output_does_not_let_everything_pass() -> None:
+    """±1 in every integer may cost all of a deep network's output; a wrong engine still fails."""
+    wanted = {"rounding_sqnr_db": {"y": 2.5}, "simulated_sqnr_db": {"y": 22.0}}
+
+    def passed(db: float) -> bool:
+        row = {"name": "y", "sqnr_db": 20.0, "cosine": 0.9, "simulated_sqnr_db": db}
+        (gate,) = number_gates({"outputs": [row], "top1_agreement_pct": None}, wanted)
+        assert gate["limit"] == 16.0
+        return bool(gate["passed"])
+
+    assert passed(27.0)
+    assert not passed(0.0)

@@ -1,4 +1,4 @@
-"""Makes `served_bundles` importable, and a server on ports of its own."""
+"""Makes `serving_bundles` importable, and a server on ports of its own."""
 
 from __future__ import annotations
 
