@@ -10,7 +10,7 @@ import onnx
 import onnx_graphsurgeon as gs
 
 from deploy.artifacts.model import Decision, Model
-from deploy.surgery.graph import to_graph, to_model
+from deploy.surgery.graph import is_output, to_graph, to_model
 from deploy.surgery.movement import moves
 
 _FLOAT = int(onnx.TensorProto.FLOAT)
@@ -54,8 +54,14 @@ def _ends_in_floats(node: gs.Node) -> bool:
 
 
 def _widen(node: gs.Node) -> None:
-    """float32 for what a movement gives, down to the Casts, which have nothing left to do."""
+    """float32 for what a movement gives, down to the Casts, which go: nothing is left to cast."""
     if node.op == "Cast":
+        source, made = node.inputs[0], node.outputs[0]
+        if is_output(made):
+            return
+        for reader in list(made.outputs):
+            for index in [i for i, t in enumerate(reader.inputs) if t is made]:
+                reader.inputs[index] = source
         return
     for tensor in node.outputs:
         tensor.dtype = np.dtype(np.float32)
