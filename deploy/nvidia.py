@@ -25,7 +25,9 @@ class Nvidia(BaseModel):
     typing: "strong" where the graph alone decides every layer's type, "weak" where builder flags
     let the compiler choose. dla_cores: accelerators the chip has; use_dla: whether layers go there
     first. plugins: folders of `plugins/` whose kernels this device may use. workspace_bytes: what
-    the compiler's tactics may take; 0 leaves the vendor's default. shown: how far this target as
+    the compiler's tactics may take; 0 leaves the vendor's default. version_compatible: engines that
+    newer releases of the same major version read; hardware_compatible: that GPUs from Ampere on
+    read; both can cost speed. shown: how far this target as
     such was proven; a report says it of one build.
     """
 
@@ -43,6 +45,8 @@ class Nvidia(BaseModel):
     use_dla: bool = False
     plugins: tuple[str, ...] = ()
     workspace_bytes: int = Field(default=0, ge=0)
+    version_compatible: bool = False
+    hardware_compatible: bool = False
     shown: Rung = "predicted"
 
     @model_validator(mode="after")

@@ -206,6 +206,8 @@ def _plan(model: Model, settings: EngineSettings, nvidia: Nvidia, precision: str
         profiles=_profiles(model, settings),
         use_dla=nvidia.use_dla,
         workspace_bytes=nvidia.workspace_bytes,
+        version_compatible=nvidia.version_compatible,
+        hardware_compatible=nvidia.hardware_compatible,
         timing_cache=_timing_cache(settings, nvidia),
     )
 

@@ -110,7 +110,7 @@ def _forecast(found: Forecast) -> list[str]:
 
     if found.why_none:
         return [found.why_none]
-    said = [f"{found.int8} of {found.int8 + found.other} layers that multiply run in INT8"]
+    said = [f"{found.int8} of {found.int8 + found.other} layers that multiply are placed in INT8"]
     times = ", ".join(f"{name} {duration(ms)}" for name, ms in found.ms.items())
     if times:
         said.append(f"roofline, a bound without caches and launches: {times}")

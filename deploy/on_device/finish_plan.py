@@ -112,6 +112,8 @@ def plan_of(manifest: Manifest, options: FinishOptions, way: str, plugins: bool)
         use_dla=uses_dla(manifest, options),
         dla_core=options.dla_core or 0,
         workspace_bytes=nvidia["workspace_bytes"],
+        version_compatible=bool(nvidia.get("version_compatible")),
+        hardware_compatible=bool(nvidia.get("hardware_compatible")),
         timing_cache=str(manifest.folder / "build" / "timing.cache"),
     )
     if manifest.implicit:

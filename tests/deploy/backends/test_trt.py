@@ -238,3 +238,12 @@ class TestOnDisk:
         (tmp_path / "model.engine").write_bytes(b"damaged")
         with pytest.raises(BuildError, match=r"can't load the engine: .*build it again"):
             trt.load(tmp_path, settings(), "fp32")
+
+
+@pytest.mark.parametrize("key", ["version_compatible", "hardware_compatible"])
+def test_compatibility_is_asked_for_where_the_target_says_so(key: str) -> None:
+    plain = settings()
+    assert plain.nvidia is not None
+    asked = plain.nvidia.model_copy(update={key: True})
+    assert not getattr(trt._plan(residual(), plain, plain.nvidia, "fp32"), key)
+    assert getattr(trt._plan(residual(), plain, asked, "fp32"), key)

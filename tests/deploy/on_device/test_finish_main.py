@@ -16,6 +16,8 @@ from doubles import Gpu, installed
 
 from deploy.on_device import latency_check
 from deploy.on_device.finish_main import main
+from deploy.on_device.finish_plan import FinishOptions, plan_of
+from deploy.on_device.manifest_check import read_manifest
 from deploy.on_device.trt_build import build_plan
 from deploy.on_device.trt_plan import BuildPlan
 
@@ -346,3 +348,11 @@ def test_tensorrt_rtx_has_no_trtexec(
         device_report(folder)["problems"]
     )
     assert main([str(folder), "--print-trtexec"]) == 1
+
+
+@pytest.mark.parametrize("key", ["version_compatible", "hardware_compatible"])
+def test_compatibility_comes_from_the_manifest(tmp_path: Path, key: str) -> None:
+    for wanted in (False, True):
+        folder = write_device(tmp_path / str(wanted), nvidia={key: wanted})
+        plan = plan_of(read_manifest(folder), FinishOptions(folder), "python", False)
+        assert getattr(plan, key) is wanted
