@@ -16,7 +16,11 @@ if TYPE_CHECKING:
 _names_argument = click.argument("names", nargs=-1, metavar="[NAME]...")
 
 
-@click.group("plugins", short_help="Custom operators: list them, compile or check their kernels.")
+@click.group(
+    "plugins",
+    context_settings={"help_option_names": ["-h", "--help"]},
+    short_help="Custom operators: list them, compile or check their kernels.",
+)
 def command() -> None:
     """The custom operators of `plugins/` and of your own folders."""
 
