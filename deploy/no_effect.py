@@ -14,6 +14,8 @@ from deploy.variants import kept_by
 
 def no_effect(recipe: Recipe, fused: Model) -> Iterator[str]:
     """A sentence per --keep-float kind and --approximate activation that the graph doesn't have."""
+    if not (recipe.keep_float or recipe.approximate):
+        return
     present = {kind for node in to_graph(fused).nodes for kind in kinds(node)} | set(ENDS)
     for kind in kept_by(recipe).kinds:
         if kind not in present:

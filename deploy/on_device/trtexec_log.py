@@ -20,7 +20,6 @@ _RECALIBRATED = (
     "is bound to nullptr",
     "Int8 calibration failed",
 )
-_CACHE_READ = "Reading Calibration Cache"
 _NO_SCALE = re.compile(r"Missing scale and zero-point for tensor (.+?), expect fall back")
 _TOOL_HEADER = re.compile(r"\[TensorRT v(\d+)\]")
 _TOOL_VERSION = re.compile(r"TensorRT version: (\d+\.\d+\.\d+)")
@@ -80,11 +79,6 @@ def cache_problems(text: str, scaled: Collection[str]) -> list[str]:
 def unscaled_tensors(text: str) -> list[str]:
     """Tensors TensorRT has no scale for, in the order it says so."""
     return list(dict.fromkeys(_NO_SCALE.findall(text)))
-
-
-def cache_was_read(text: str) -> bool:
-    """Whether TensorRT says that it asked for the cache."""
-    return _CACHE_READ in text
 
 
 def complaints(text: str) -> list[str]:

@@ -22,6 +22,8 @@ def cast_raw_inputs(model: Model) -> Model:
     TensorRT takes uint8 at an input that is cast at once, and no uint8 elsewhere (seen in
     TensorRT-RTX 1.7.1: a Transpose refuses it). What only moves the values moves floats then.
     """
+    if not any(spec.dtype == np.uint8 for spec in model.inputs):
+        return model
     graph = to_graph(model)
     raw = [
         t for t in graph.inputs if t.dtype == np.uint8 and any(n.op != "Cast" for n in t.outputs)
