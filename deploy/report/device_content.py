@@ -61,7 +61,7 @@ def device_evidence(content: dict[str, Any], samples: str, title: str) -> list[s
         return said
     said.append(
         f"The device is not here ({content['absent']}). ONNX Runtime ran the graph that is sent to "
-        f"it, as the device will compute it; {title} itself may round otherwise, and its speed "
+        "it, as the device is to compute it; the device itself may round otherwise, and its speed "
         "isn't known."
     )
     if content["engine_built"]:

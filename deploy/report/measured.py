@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from deploy.report import units
-from deploy.report.summary import Content, limit, observed, on_target, slower, smaller
+from deploy.report.summary import Content, judged, limit, observed, on_target, slower, smaller
 from deploy.report.table import Cell, Row, bullets, folded, name, number, paragraph, table
 from deploy.report.task import agreed, figures, labelled, of_task, task_value
 
@@ -32,10 +32,10 @@ def accuracy(content: Content) -> dict[str, str]:
     title = f"Samples with another {what} ({len(disagreements)} listed)"
     return {
         "judged": paragraph(
-            f"The engine against the untouched model in float32 on "
+            f"The {judged(content)} against the untouched model in float32 on "
             f"{units.amount(parity['samples'], 'sample')} ({parity['about']})."
         ),
-        "task": paragraph(_task(parity)),
+        "task": paragraph(_task(parity, judged(content))),
         "outputs": _outputs(parity["outputs"]),
         "gates": _gates(parity["gates"]),
         "worst": _samples("Lowest SQNR among the samples", parity["worst"]),
@@ -88,7 +88,7 @@ def layers(content: Content) -> dict[str, str]:
     }
 
 
-def _task(parity: Mapping[str, Any]) -> str:
+def _task(parity: Mapping[str, Any], what: str) -> str:
     task = parity["task"]
     said = agreed(parity.get("predictions"))
     if task is None and parity.get("labelled"):
@@ -103,7 +103,7 @@ def _task(parity: Mapping[str, Any]) -> str:
     error = f"with a standard error of {task['drop_error']:.2f}"
     text = (
         f"{of_task(task)} goes from {task_value(task, 'reference_pct')} in float32 to "
-        f"{task_value(task, 'engine_pct')} in the engine: a "
+        f"{task_value(task, 'engine_pct')} in the {what}: a "
         f"{'rise' if task.get('rises') else 'drop'} of {task['drop']:.2f} points {error}, on "
         f"{labelled(task)}{figures(task)}."
     )

@@ -18,7 +18,12 @@ def summary(content: Content) -> dict[str, str]:
     """The values of page.html's summary; never a word that the content doesn't carry."""
     said, parity = content["summary"], content["parity"]
     passed = bool(said["passed"])
-    tiles = [_accuracy(said["accuracy"]), _agreement(said, parity), _speed(content), _size(content)]
+    tiles = [
+        _accuracy(said["accuracy"], judged(content)),
+        _agreement(said, parity),
+        _speed(content),
+        _size(content),
+    ]
     return {
         "model": escape(said["model"]),
         "target": escape(f"{said['target']}, {said['precision']}"),
@@ -112,11 +117,17 @@ def _tile(title: str, figure: str, text: str) -> str:
     )
 
 
-def _accuracy(task: Mapping[str, Any] | None) -> tuple[str, str, str] | None:
+def judged(content: Content) -> str:
+    """What accuracy and gates are of: the engine, or the simulation where its device isn't."""
+    device = content["device"]
+    return "simulation" if device is not None and device["absent"] else "engine"
+
+
+def _accuracy(task: Mapping[str, Any] | None, what: str) -> tuple[str, str, str] | None:
     if task is None:
         return None
     text = (
-        f"float32 {task_value(task, 'reference_pct')} to engine "
+        f"float32 {task_value(task, 'reference_pct')} to {what} "
         f"{task_value(task, 'engine_pct')}: {'rise' if task.get('rises') else 'drop'} "
         f"{task['drop']:.2f} ± {task['drop_error']:.2f} "
         f"points on {labelled(task)}"

@@ -110,6 +110,8 @@ class TestBuild:
         assert content["measured"]["latency"] == {}
         page = (xavier / "report.html").read_text()
         assert "simulated here" in page and "Remains: copy device/" in page
+        assert "The simulation against the untouched model" in page
+        assert "% to simulation" in page and "% to engine" not in page
 
     def test_the_manifest_describes_what_is_sent(self, xavier: Path) -> None:
         device = Bundle(
