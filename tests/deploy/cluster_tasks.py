@@ -113,6 +113,19 @@ def held(shared: bytes, shard: int) -> int:
     return shard
 
 
+def after(lock: str) -> bytes:
+    """The lock's name, once nobody else has it."""
+    held(lock.encode(), 1)
+    return lock.encode()
+
+
+def noted(lock: bytes, shard: int) -> int:
+    """Adds the shard to the file that was locked."""
+    with Path(lock.decode()).open("a") as file:
+        file.write(f"{shard} ")
+    return shard
+
+
 def pretend(name: str, version: str | None) -> None:
     """From now on this worker has another version of a package; None: the true one again."""
     from importlib import metadata

@@ -405,6 +405,21 @@ class TestMap:
         # it may have been fetched while the last of the two was going
         assert one.tries > 1 or pid in killed
 
+    def test_what_waits_for_the_model_still_runs_in_order(
+        self, both: Workers, tmp_path: Path
+    ) -> None:
+        """Else the shard wanted first may stand behind all others, on every worker."""
+        client, one = both._open.client, set(both._open.known()[:1])
+        lock = tmp_path / "lock"
+        with lock.open("w") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            model = client.submit(tasks.after, str(lock), pure=False)
+            waiting = [Pending(both.uri, (tasks.noted, model, shard)) for shard in range(8)]
+            for pending in waiting:
+                pending.see_to_it(client, one)
+        assert [pending.future.result() for pending in waiting] == list(range(8))
+        assert lock.read_text().split() == [str(shard) for shard in range(8)]
+
     def test_what_waits_is_dropped_when_nobody_wants_it(
         self, both: Workers, tmp_path: Path
     ) -> None:
