@@ -1,0 +1,1 @@
+"""Whether samples are fit to calibrate on and prepared as the model was trained."""

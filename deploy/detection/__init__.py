@@ -1,0 +1,1 @@
+"""Boxes in pictures, and average precision over them: what detectors are judged by."""

@@ -1,0 +1,1 @@
+"""Two bundles side by side: what went in, what was decided, what came out, what of it matters."""

@@ -1,0 +1,1 @@
+"""What stands between a model and a target, said before anything is calibrated or built."""

@@ -1,0 +1,1 @@
+"""What makes any ONNX file the checked model that the line starts from."""

@@ -1,0 +1,1 @@
+"""What INT8 costs layer by layer, each measured alone."""
