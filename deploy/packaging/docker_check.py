@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploy.errors import DeployError, one_line
-from deploy.packaging.untrusted import load_untrusted
+from deploy.packaging.untrusted import load_servable
 
 FILES = ("Dockerfile", "docker-compose.yml", "prometheus.yml", "serve/requirements.txt")
 LABEL = "onnx-deploy.manifest-sha256"
@@ -29,7 +29,7 @@ def problems_of_context(folder: Path) -> list[str]:
     if links:
         return links
     try:
-        bundle = load_untrusted(folder / "bundle")
+        bundle = load_servable(folder / "bundle")
     except DeployError as error:
         return [one_line(error)]
     text = (folder / "Dockerfile").read_text(encoding="utf-8")

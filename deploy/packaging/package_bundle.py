@@ -13,7 +13,7 @@ from deploy.files import folder_aside, json_bytes, sha256_of, write_aside
 from deploy.packaging.model_name import checked_name
 from deploy.packaging.options import PackageOptions
 from deploy.packaging.served import served
-from deploy.packaging.untrusted import load_untrusted
+from deploy.packaging.untrusted import load_servable
 from deploy.packaging.written import Written
 
 RECORD = "package.json"
@@ -43,7 +43,7 @@ def package_bundle(
     RecipeError for an output folder that holds anything but an earlier package.
     """
     module = registry.module("format", form)
-    bundle = load_untrusted(folder)
+    bundle = load_servable(folder)
     _check_free(output)
     source = served(bundle, checked_name(name or bundle.name))
     with folder_aside(output) as aside:

@@ -1,4 +1,4 @@
-"""A bundle from elsewhere: every size, path and hash is checked before any of it is used."""
+"""A bundle from elsewhere, before its words and arrays go into a server's configuration."""
 
 from __future__ import annotations
 
@@ -11,12 +11,10 @@ from typing import IO
 
 import numpy.lib.format as npy
 
-from deploy.artifacts.bundle import MANIFEST, Bundle
+from deploy.artifacts.bundle import Bundle
+from deploy.artifacts.untrusted import load_untrusted
 from deploy.errors import BundleError, one_line
 
-_MANIFEST_BYTES = 16 * 2**20
-_FILES = 10_000
-_BUNDLE_BYTES = 64 * 2**30
 # arrays are small in a file and large in memory: zip packs zeros a thousandfold
 _ARRAY_BYTES = 2 * 2**30
 # these are written into configurations, Dockerfiles and requirements
@@ -28,28 +26,10 @@ _PLAIN = {
 }
 
 
-def load_untrusted(folder: Path) -> Bundle:
-    """The bundle, each file as its manifest says; BundleError with the first thing that isn't.
-
-    Sizes come first: nothing large is read, or hashed, that the manifest doesn't announce.
-    """
-    path = folder / MANIFEST
-    if path.is_symlink():
-        raise BundleError(f"{path}: a link; don't use this bundle")
-    if path.is_file() and path.stat().st_size > _MANIFEST_BYTES:
-        raise BundleError(
-            f"{path}: {path.stat().st_size} bytes, no manifest has more than {_MANIFEST_BYTES}; "
-            "don't use this bundle"
-        )
-    try:
-        bundle = Bundle.load(folder)
-    except RecursionError:
-        raise BundleError(f"{path}: nested too deep; don't use this bundle") from None
+def load_servable(folder: Path) -> Bundle:
+    """The bundle, safe to package; BundleError with the first thing that no build writes."""
+    bundle = load_untrusted(folder)
     _check_values(bundle)
-    _check_sizes(bundle)
-    problems = bundle.problems()
-    if problems:
-        raise BundleError(f"{folder}: {problems[0]}; build the bundle again or copy it again")
     if bundle.manifest["status"] != "ok":
         raise BundleError(
             f"{folder}: status {bundle.manifest['status']!r}, only a bundle whose engine passed "
@@ -103,25 +83,3 @@ def _header(stream: IO[bytes]) -> tuple[tuple[int, ...], int]:
     if dtype.hasobject:
         raise ValueError("it holds pickled objects, which are never loaded")
     return shape, math.prod(shape) * dtype.itemsize
-
-
-def _check_sizes(bundle: Bundle) -> None:
-    listed = bundle.manifest["files"]
-    if len(listed) > _FILES:
-        raise BundleError(f"{bundle.folder}: lists {len(listed)} files, more than {_FILES}")
-    total = 0
-    for name, entry in sorted(listed.items()):
-        said = entry.get("bytes")
-        if not isinstance(said, int) or isinstance(said, bool) or said < 0:
-            raise BundleError(f"{bundle.folder}: {name}: size {said!r} in the manifest")
-        path = bundle.folder / name
-        # a link, a missing file and a path that leads out are named by the check of the hashes
-        inside = ".." not in path.parts and path.is_relative_to(bundle.folder)
-        if inside and path.is_file() and not path.is_symlink() and path.stat().st_size != said:
-            raise BundleError(
-                f"{bundle.folder}: {name}: {path.stat().st_size} bytes, the manifest says {said}; "
-                "copy the bundle again"
-            )
-        total += said
-    if total > _BUNDLE_BYTES:
-        raise BundleError(f"{bundle.folder}: {total} bytes, more than {_BUNDLE_BYTES}")

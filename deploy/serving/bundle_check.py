@@ -8,20 +8,17 @@ from __future__ import annotations
 
 import hashlib
 import json
-import stat
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from deploy.artifacts.bundle import MANIFEST, Bundle
+from deploy.artifacts.bundle import Bundle
+from deploy.artifacts.untrusted import load_untrusted
 from deploy.errors import BundleError
 from deploy.files import sha256_of
 
-# far above what a build writes; what is read whole has to fit into a small device's memory
-MOST_MANIFEST_BYTES = 16 << 20
+# far above what a build writes; it is read whole, into a small device's memory
 MOST_DESCRIPTION_BYTES = 1 << 20
-MOST_BYTES = 64 << 30
-MOST_FILES = 10_000
 _ENGINE = ("engine/model.xml", "engine/model.bin", "engine/engine.json", "engine/settings.json")
 
 
@@ -56,15 +53,7 @@ class Checked:
 
 def check(folder: Path, *, allow_failed: bool = False, allow_libraries: bool = False) -> Checked:
     """The bundle, every file of it verified; BundleError with the reason when it isn't usable."""
-    _check_sizes(folder)
-    bundle = Bundle.load(folder)
-    _check_listing(bundle)
-    problems = bundle.problems()
-    if problems:
-        more = f" and {len(problems) - 1} more" if len(problems) > 1 else ""
-        raise BundleError(
-            f"{folder}: {problems[0]}{more}; not served, copy the bundle again or build it again"
-        )
+    bundle = load_untrusted(folder)
     status = bundle.manifest["status"]
     if status != "ok" and not allow_failed:
         raise BundleError(
@@ -83,47 +72,6 @@ def check(folder: Path, *, allow_failed: bool = False, allow_libraries: bool = F
         {name: str(entry.get("sha256")) for name, entry in bundle.manifest["files"].items()},
         _libraries(folder, described, allow_libraries),
     )
-
-
-def _check_sizes(folder: Path) -> None:
-    manifest = folder / MANIFEST
-    if not manifest.exists():
-        return
-    # a device or a pipe in its place would be read for ever
-    if manifest.is_symlink() or not stat.S_ISREG(manifest.stat().st_mode):
-        raise BundleError(f"{manifest}: not a plain file; don't use this bundle")
-    size = manifest.stat().st_size
-    if size > MOST_MANIFEST_BYTES:
-        raise BundleError(
-            f"{manifest}: {size} bytes; a manifest has at most {MOST_MANIFEST_BYTES}, don't use "
-            "this bundle"
-        )
-
-
-def _check_listing(bundle: Bundle) -> None:
-    """Sizes before hashes: a file of a terabyte is refused, not read."""
-    files = bundle.manifest["files"]
-    if len(files) > MOST_FILES:
-        raise BundleError(f"{bundle.folder}: lists {len(files)} files; at most {MOST_FILES}")
-    total = 0
-    for name, entry in files.items():
-        size = entry.get("bytes")
-        if not isinstance(size, int) or isinstance(size, bool) or size < 0:
-            raise BundleError(f"{bundle.folder}: {name}: size {str(size)[:40]!r} in the manifest")
-        total += size
-        path = bundle.folder / name
-        # what is a link or missing is Bundle.problems' to say
-        if path.is_symlink() or not path.exists():
-            continue
-        if not path.is_file():
-            raise BundleError(f"{path}: not a plain file; don't use this bundle")
-        if path.stat().st_size != size:
-            raise BundleError(
-                f"{path}: {path.stat().st_size} bytes, the manifest says {size}; copy the bundle "
-                "again or build it again"
-            )
-    if total > MOST_BYTES:
-        raise BundleError(f"{bundle.folder}: {total} bytes; at most {MOST_BYTES} are taken")
 
 
 def _settings(bundle: Bundle) -> dict[str, Any]:

@@ -18,7 +18,7 @@ from deploy.errors import BundleError, RecipeError
 from deploy.packaging.model_name import checked_name
 from deploy.packaging.options import PackageOptions
 from deploy.packaging.package_bundle import package_bundle
-from deploy.packaging.untrusted import load_untrusted
+from deploy.packaging.untrusted import load_servable
 
 
 def forged(folder: Path, **files: dict[str, Any]) -> None:
@@ -43,7 +43,7 @@ def refused(folder: Path, tmp_path: Path, match: str, form: str = "triton") -> N
 
 
 def test_a_good_one_is_taken(bundle: Path) -> None:
-    assert load_untrusted(bundle).name == "digits"
+    assert load_servable(bundle).name == "digits"
 
 
 def test_a_changed_file(bundle: Path, tmp_path: Path) -> None:
@@ -89,13 +89,13 @@ def test_an_absurd_size(size: object, bundle: Path, tmp_path: Path) -> None:
 def test_more_files_than_any_build_writes(bundle: Path, tmp_path: Path) -> None:
     rows: dict[str, Any] = {f"x{i}": {"sha256": "0", "bytes": 0} for i in range(10_001)}
     forged(bundle, **rows)
-    refused(bundle, tmp_path, "more than 10000")
+    refused(bundle, tmp_path, "at most 10000")
 
 
 def test_a_huge_manifest_is_not_parsed(bundle: Path, tmp_path: Path) -> None:
     with (bundle / MANIFEST).open("r+b") as stream:
         os.ftruncate(stream.fileno(), 2**30)
-    refused(bundle, tmp_path, "no manifest has more than")
+    refused(bundle, tmp_path, "a manifest has at most")
 
 
 def test_a_manifest_nested_without_end(bundle: Path, tmp_path: Path) -> None:

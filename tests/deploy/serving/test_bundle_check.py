@@ -12,9 +12,9 @@ import numpy as np
 import pytest
 from serving_bundles import bundle, identity, named, ops, parameter, scaled, scaled_truth, seal
 
+from deploy.artifacts import untrusted
 from deploy.artifacts.bundle import _self_hash
 from deploy.errors import BundleError
-from deploy.serving import bundle_check
 from deploy.serving.bundle_check import check
 from deploy.serving.compiled import Compiled
 
@@ -45,7 +45,7 @@ def test_a_changed_file(folder: Path, name: str) -> None:
     data = bytearray(path.read_bytes())
     data[len(data) // 2] ^= 1
     path.write_bytes(bytes(data))
-    with pytest.raises(BundleError, match=rf"{name}: changed .*not served"):
+    with pytest.raises(BundleError, match=rf"{name}: changed .*not used"):
         check(folder)
 
 
@@ -113,14 +113,14 @@ def test_a_pipe_in_place_of_weights(folder: Path) -> None:
 
 
 def test_absurd_sizes(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(bundle_check, "MOST_MANIFEST_BYTES", 10)
+    monkeypatch.setattr(untrusted, "MOST_MANIFEST_BYTES", 10)
     with pytest.raises(BundleError, match="a manifest has at most 10"):
         check(folder)
-    monkeypatch.setattr(bundle_check, "MOST_MANIFEST_BYTES", 1 << 20)
-    monkeypatch.setattr(bundle_check, "MOST_BYTES", 10)
+    monkeypatch.setattr(untrusted, "MOST_MANIFEST_BYTES", 1 << 20)
+    monkeypatch.setattr(untrusted, "MOST_BYTES", 10)
     with pytest.raises(BundleError, match="at most 10 are taken"):
         check(folder)
-    monkeypatch.setattr(bundle_check, "MOST_FILES", 1)
+    monkeypatch.setattr(untrusted, "MOST_FILES", 1)
     with pytest.raises(BundleError, match="lists 4 files; at most 1"):
         check(folder)
 
