@@ -1,6 +1,6 @@
 # make demo   build the example for this machine and say where the report is
 # make test   everything, as CI does
-# make check  format, lint, types and tests; what to run before a commit
+# make check  format, lint, types and the quick tests; what to run before a commit
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -27,7 +27,7 @@ check: $(VENV)/installed
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/python -m pytest -W error
+	$(BIN)/python -m pytest -W error -m "not slow"
 
 format: $(VENV)/installed
 	$(BIN)/ruff format .

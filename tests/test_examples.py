@@ -21,6 +21,8 @@ from deploy.cli import run
 from deploy.errors import MissingBackendError
 from deploy.plugin.build import cxx_compiler
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 # what a command needs that not every machine has: its module, by a part of the command
 NEEDS = {"deploy serve": "uvicorn", "triton_client.py": "tritonclient.http"}

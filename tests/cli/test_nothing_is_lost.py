@@ -12,6 +12,8 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
+pytestmark = pytest.mark.slow
+
 Deploy = Callable[..., Any]
 BUILD = ("build", "digits.onnx", "--int8", "--data", "calib.npz", "--samples", "8")
 QUICK = (*BUILD, "--eval-samples", "8", "-o", "out")

@@ -20,6 +20,8 @@ from deploy.pipeline import Job, deploy_model
 from deploy.progress import Progress
 from deploy.recipe import Recipe
 
+pytestmark = pytest.mark.slow
+
 Deploy = Callable[..., Any]
 STAGES = [
     *("load", "simplify", "fuse", "audit", "equalize", "calibrate", "quantize", "correct"),

@@ -39,6 +39,8 @@ from deploy.recipe import Recipe
 from deploy.target import Target, Tolerance
 from deploy.tasks.embed import Embed
 
+pytestmark = pytest.mark.slow
+
 LIMITS = Limits(Tolerance(min_sqnr_db=10.0), "logits")
 NEEDS = Needs()
 

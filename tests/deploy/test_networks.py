@@ -18,6 +18,8 @@ from deploy.load import load, read
 from deploy.simplify import simplify
 from deploy.target import Target
 
+pytestmark = pytest.mark.slow
+
 RELATIVE = 1e-5
 FUSIONS = Target.load("cpu").fusions
 IMAGE = (64, 48)

@@ -26,6 +26,8 @@ from deploy.fuse import fuse
 from deploy.load import load, read
 from deploy.simplify import seeded_feeds, simplify
 
+pytestmark = pytest.mark.slow
+
 RELATIVE = 1e-5
 # two units in the last place: a graph that computes in float16 rounds each inner value to it
 RELATIVE_HALF = 2e-3

@@ -24,6 +24,8 @@ from deploy.artifacts.model import Model
 from deploy.fuse import fuse
 from deploy.surgery.graph import verified
 
+pytestmark = pytest.mark.slow
+
 CASES = Path(__file__).with_name("cases")
 LARGEST_CASE = 10_000
 # by how exactly a value can be compared: its bits, float32 round-off, float16 round-off

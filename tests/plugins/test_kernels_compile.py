@@ -18,6 +18,8 @@ from pathlib import Path
 import pytest
 from cuda_kernels import PLUGINS
 
+pytestmark = pytest.mark.slow
+
 OPS = {
     "channel_shuffle": ["channel_shuffle::shuffle"],
     "se_pointwise": [

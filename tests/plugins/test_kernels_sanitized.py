@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 from cuda_kernels import PLUGINS, SANITIZE
 
+pytestmark = pytest.mark.slow
+
 HERE = Path(__file__).parent
 _ONE_CALL = """
 import sys

@@ -18,6 +18,8 @@ from deploy.plugin.build import build_openvino
 from deploy.plugin.check import node_model
 from deploy.target import EngineSettings
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = EngineSettings(batch="dynamic", inference_precision={"fp32": "f32", "bf16": "bf16"})
 
 

@@ -22,6 +22,8 @@ from deploy.observation.probes import Probe
 from deploy.recipe import Recipe
 from tests.deploy.tiny_models import ROOT, conv, model, node
 
+pytestmark = pytest.mark.slow
+
 ASSETS = ROOT.parent / "shared" / "assets"
 PLAIN = Recipe.read(None, {})
 

@@ -22,6 +22,8 @@ from deploy.load import load, read
 from deploy.metrics import sqnr_db
 from deploy.target import EngineSettings, Target
 
+pytestmark = pytest.mark.slow
+
 FLOAT = EngineSettings(inference_precision={"fp32": "f32"})
 
 

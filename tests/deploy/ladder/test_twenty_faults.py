@@ -35,6 +35,8 @@ from deploy.ladder.climb import ladder
 from deploy.plugin import ops as plugin
 from deploy.quantize import quantize
 
+pytestmark = pytest.mark.slow
+
 Change = Callable[[np.ndarray], np.ndarray]
 BN = "bn/BatchNormalization_out"
 STEM, EXPAND, DEPTHWISE = f"stem.{BN}", f"unit2.expand.{BN}", f"unit2.depthwise.{BN}"

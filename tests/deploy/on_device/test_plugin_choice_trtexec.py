@@ -13,6 +13,8 @@ from two_graphs import EQUAL, FAST, SLOW, device, graph
 from deploy.on_device.finish_main import main
 from deploy.on_device.trtexec_way import TrtexecWay
 
+pytestmark = pytest.mark.slow
+
 
 class TestByTrtexec:
     @pytest.mark.parametrize(

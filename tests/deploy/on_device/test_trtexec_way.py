@@ -13,6 +13,8 @@ from deploy.on_device.device_error import MissingLibraryError
 from deploy.on_device.finish_main import main
 from deploy.on_device.trtexec_command import find_trtexec
 
+pytestmark = pytest.mark.slow
+
 Trtexec = Callable[..., str]
 
 

@@ -16,6 +16,8 @@ from report_content import EVIL, decision, int8_content, text_of
 from deploy.report.html import render, vendored_plotly
 from deploy.report.map_picture import drawn_map
 
+pytestmark = pytest.mark.slow
+
 CHROMIUM = shutil.which("chromium")
 
 

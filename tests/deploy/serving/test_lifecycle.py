@@ -29,6 +29,8 @@ from serving_bundles import scaled, scaled_truth
 
 from deploy.errors import BundleError, RecipeError
 
+pytestmark = pytest.mark.slow
+
 X = np.array([[1.5, -2, 3], [0, 0.25, 9]], np.float32)
 
 

@@ -30,9 +30,10 @@ from deploy.tasks.text import Text
 ASSETS = ROOT.parent / "shared" / "assets"
 MODELS, DATA = ASSETS / "models", ASSETS / "data"
 
-pytestmark = pytest.mark.skipif(
-    not ASSETS.is_dir(), reason="shared/assets is not beside the repository"
-)
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.skipif(not ASSETS.is_dir(), reason="shared/assets is not beside the repository"),
+]
 
 
 def scored(path: Path, samples: Iterable[Sample], make: Any, **shape: Any) -> TaskParity:
