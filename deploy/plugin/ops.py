@@ -98,6 +98,7 @@ def _with_some_inlined(
     shapes = _shapes(expanded)
     known = [n for n in nodes if all(i in shapes for i in n.input if i)] or nodes
     functions: dict[str, str] = {}
+    first = known[0].op_type
     for node in known:
         text = _expansion(node, [shapes.get(i) if i else None for i in node.input], name)
         if text not in functions:
@@ -107,7 +108,15 @@ def _with_some_inlined(
             expanded.functions.append(function)
         node.op_type = functions[text]
     described = _describe(expanded, known)
-    inlined = onnx.inliner.inline_local_functions(expanded, convert_version=True)
+    try:
+        inlined = onnx.inliner.inline_local_functions(expanded, convert_version=True)
+    # the inliner has no exception class of its own
+    except (RuntimeError, onnx.shape_inference.InferenceError) as error:
+        raise ModelError(
+            f"{name}: the expansion of {first!r} can't be brought to the model's opset: "
+            f"{one_line(error)}; write the expansion at opset 13, or export the model at a later "
+            "one"
+        ) from None
     for index, value in reversed(list(enumerate(inlined.graph.value_info))):
         if value.name in described:
             del inlined.graph.value_info[index]

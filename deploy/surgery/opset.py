@@ -18,8 +18,8 @@ import onnx_graphsurgeon as gs
 
 from deploy.surgery.graph import label, rank
 
-# Every engine here (ONNX Runtime 1.18, OpenVINO 2024.2, TensorRT 10) reads opset 21; 22 and later
-# (RMSNormalization 23, Swish 24) many of them refuse, and then the whole model is lost.
+# RMSNormalization needs 23, Swish 24. Every engine here (ONNX Runtime 1.18, OpenVINO 2024.2,
+# TensorRT 10) reads 21, and not all read more: a target lists what its own engine takes.
 HIGHEST_OPSET = 24
 
 _ONNX = ("", "ai.onnx")

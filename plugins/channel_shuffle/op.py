@@ -17,12 +17,15 @@ EXAMPLES = [
 
 # the same in standard ONNX: what runs wherever there is no kernel of this folder
 EXPANSION = """
-<domain: "onnx_deploy", opset_import: ["" : 15]>
+<domain: "onnx_deploy", opset_import: ["" : 13]>
 ChannelShuffle <groups> (x) => (y)
 {
-    batch = Shape <start: int = 0, end: int = 1> (x)
-    channels = Shape <start: int = 1, end: int = 2> (x)
+    shape = Shape (x)
+    zero = Constant <value_ints: ints = [0]> ()
     one = Constant <value_ints: ints = [1]> ()
+    two = Constant <value_ints: ints = [2]> ()
+    batch = Slice (shape, zero, one)
+    channels = Slice (shape, one, two)
     groups_scalar = Constant <value_int: int = @groups> ()
     groups_1d = Reshape (groups_scalar, one)
     per_group = Div (channels, groups_1d)
@@ -30,7 +33,6 @@ ChannelShuffle <groups> (x) => (y)
     grouped_shape = Concat <axis: int = 0> (batch, groups_1d, per_group, rest)
     grouped = Reshape (x, grouped_shape)
     mixed = Transpose <perm: ints = [0, 2, 1, 3]> (grouped)
-    shape = Shape (x)
     y = Reshape (mixed, shape)
 }
 """

@@ -135,7 +135,7 @@ def expansion(
 def _function(inputs: Sequence[str], lines: Sequence[str]) -> str:
     body = "\n    ".join(lines)
     return (
-        f'<domain: "onnx_deploy", opset_import: ["" : 17]>\n'
+        f'<domain: "onnx_deploy", opset_import: ["" : 13]>\n'
         f"SePointwise ({', '.join(inputs)}) => (y)\n{{\n    {body}\n}}"
     )
 

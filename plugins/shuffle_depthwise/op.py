@@ -169,7 +169,7 @@ def expansion(
         lines += [f"y_real = {last}", "y = QuantizeLinear (y_real, y_step, zero)"]
     body = "\n    ".join(lines)
     return (
-        f'<domain: "onnx_deploy", opset_import: ["" : 17]>\n'
+        f'<domain: "onnx_deploy", opset_import: ["" : 13]>\n'
         f"ShuffleDepthwise ({', '.join(names)}) => (y)\n{{\n    {body}\n}}"
     )
 

@@ -9,7 +9,7 @@ from deploy.target import Target
 EXPAND, RECOGNIZE = "expand_", "recognize_"
 # an approximation computes something else on purpose; its own test says how far off
 APPROXIMATE = "approximate_"
-# put operators into the graph that ONNX Runtime doesn't know; their own tests spell these out
+# put operators into the graph that ONNX Runtime doesn't know: they run as their expansions
 PLUGIN = "plugin_"
 
 
@@ -20,3 +20,10 @@ def every_fusion(*, expanding: bool = False) -> list[str]:
     names = first + [name for name in registry.names("fusion") if name not in first]
     undone = RECOGNIZE if expanding else EXPAND
     return [name for name in names if not name.startswith((undone, APPROXIMATE, PLUGIN))]
+
+
+def with_plugins() -> list[str]:
+    """The fusions that put plugin operators into the graph, then all others around those."""
+    # backwards: shuffle_depthwise wants the shuffles that channel_shuffle would take
+    plugins = [name for name in registry.names("fusion")[::-1] if name.startswith(PLUGIN)]
+    return [*plugins, *every_fusion()]

@@ -411,6 +411,12 @@ def cast(draw: Draw, s: Sketch, x: Value) -> list[Value]:
     return s.emit("Cast", [x], (x.shape, to, noise), to=_TYPES[to])
 
 
+@layer("copies", lambda v: v.dtype == "float16", often=4)
+def widen(draw: Draw, s: Sketch, x: Value) -> list[Value]:
+    """What was narrow goes on in float32: often, as few values are narrow."""
+    return s.emit("Cast", [x], (x.shape, "float32", x.noise), to=_TYPES["float32"])
+
+
 @layer("copies", is_float)
 def quantize(draw: Draw, s: Sketch, x: Value) -> list[Value]:
     kind = draw(st.sampled_from(["uint8", "int8"]))
@@ -443,6 +449,23 @@ def conv(draw: Draw, s: Sketch, x: Value) -> list[Value]:
     shape = (x.shape[0], out, *(n // stride + 1 for n in span))
     attrs = {"kernel_shape": kernel, "pads": pads, "strides": [stride] * 2, "group": group}
     return s.emit("Conv", [x, *given], (shape, x.dtype, max(x.noise, COMPUTED)), **attrs)
+
+
+@layer("computes", lambda v: v.name == "x" and is_float_map(v) and v.sizes[3] > 1, often=8)
+def first_conv(draw: Draw, s: Sketch, x: Value) -> list[Value]:
+    """On the image itself, in steps."""
+    kernel = [draw(st.sampled_from([3, 1, 2])) for _ in range(2)]
+    pads = draw(st.sampled_from([[1] * 4, [0, 0, 1, 1], [2, 1, 1, 2]]))
+    steps = draw(st.sampled_from([[2, 2], [1, 2], [2, 1], [4, 4]]))
+    span = [n + pads[i] + pads[i + 2] - kernel[i] for i, n in enumerate(x.sizes[2:])]
+    if min(span) < 0:
+        return s.emit("Identity", [x], (x.shape, x.dtype, x.noise))
+    out = draw(st.sampled_from([4, 3]))
+    weight = s.random(out, x.sizes[1], *kernel)
+    given = [s.weight(weight / math.sqrt(weight[0].size)), s.weight(s.random(out))]
+    shape = (x.shape[0], out, *(n // step + 1 for n, step in zip(span, steps, strict=True)))
+    attrs = {"kernel_shape": kernel, "pads": pads, "strides": steps}
+    return s.emit("Conv", [x, *given], (shape, x.dtype, COMPUTED), **attrs)
 
 
 @layer("computes", lambda v: is_float_map(v) and v.sizes[1] % 2 == 0, often=2)
@@ -668,6 +691,20 @@ def depthwise(draw: Draw, s: Sketch, x: Value) -> list[Value]:
     return [s.like("Conv", x, *given, group=channels, pads=[1] * 4)]
 
 
+def excite(draw: Draw, s: Sketch, x: Value) -> list[Value]:
+    """Squeeze and excitation: x times a gate of its means."""
+    mean = s.emit(
+        "GlobalAveragePool", [x], ((*x.shape[:2], 1, 1), x.dtype, max(x.noise, COMPUTED))
+    )[0]
+    squeezed = s.like("Relu", dense(draw, s, mean)[0])
+    weight = s.random(x.sizes[1], squeezed.sizes[1], 1, 1) / math.sqrt(squeezed.sizes[1])
+    output = (mean.shape, x.dtype, squeezed.noise)
+    y = s.emit("Conv", [squeezed, s.weight(weight)], output)[0]
+    gate = draw(st.sampled_from([_hard_sigmoid, lambda s, y: s.like("Sigmoid", y)]))(s, y)
+    pair = draw(st.sampled_from([(x, gate), (gate, x)]))
+    return s.emit("Mul", list(pair), (x.shape, x.dtype, gate.noise))
+
+
 def in_a_row(*makers: Layer) -> Layer:
     """A layer of several, each reading the one before: what some fusion looks for, and what chance
     seldom puts side by side."""
@@ -699,6 +736,8 @@ for _row in (
     in_a_row(dense, shuffle, dense),
     in_a_row(dense, shuffle, depthwise, dense),
     in_a_row(dense, shuffle, affine, dense),
+    in_a_row(excite, dense),
+    in_a_row(shuffle, depthwise, select),
     in_a_row(dense, batch_norm, shuffle, split),
     in_a_row(dense, shuffle, activation, split, dense),
     in_a_row(shuffle_unit, shuffle_unit, dense),

@@ -49,6 +49,13 @@ def test_given_twice_is_given_once(tmp_path: Path) -> None:
 
 
 class TestRefused:
+    def test_an_expansion_newer_than_the_model(self, tmp_path: Path) -> None:
+        changes = {"before": '["" : 13]', "after": '["" : 17]'}
+        copied(tmp_path, "my_shuffle", **changes)
+        registry.add_plugin_path(tmp_path)
+        with pytest.raises(ModelError, match=r"expansion of 'MyShuffle' .* at opset 13, or export"):
+            expand_plugins(shuffle_model("MyShuffle", opset=13).proto, "m")
+
     def test_no_folder(self, tmp_path: Path) -> None:
         with pytest.raises(RecipeError, match=r"none: no such folder; --plugin-path takes"):
             registry.add_plugin_path(tmp_path / "none")
@@ -136,7 +143,7 @@ class TestExpansion:
         after = "y = onnx_deploy.MyShuffle <groups: int = 1> (mixed)"
         folder = copied(tmp_path, "my_shuffle", before="y = Reshape (mixed, shape)", after=after)
         op = folder / "op.py"
-        text = op.read_text().replace('["" : 15]', '["" : 15, "onnx_deploy" : 1]')
+        text = op.read_text().replace('["" : 13]', '["" : 13, "onnx_deploy" : 1]')
         op.write_text(text.replace("ChannelShuffle", "MyShuffle"))
         registry.add_plugin_path(tmp_path)
         with pytest.raises(ModelError, match=r"expansion of 'MyShuffle' comes back to a plugin op"):

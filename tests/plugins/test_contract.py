@@ -77,7 +77,7 @@ def drawn(case: Case) -> dict[str, np.ndarray]:
 
 
 def plugin_model(
-    name: str, attributes: dict[str, Any], arrays: dict[str, np.ndarray]
+    name: str, attributes: dict[str, Any], arrays: dict[str, np.ndarray], opset: int = 17
 ) -> onnx.ModelProto:
     """One node; the activations are inputs, the rest is stored."""
     op = {folder: op_type for op_type, folder in op_types().items()}[name]
@@ -100,18 +100,20 @@ def plugin_model(
             if each not in ("x", "scale")
         ],
     )
-    opsets = [onnx.helper.make_opsetid("", 17), onnx.helper.make_opsetid(DOMAIN, 1)]
-    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=8)
+    opsets = [onnx.helper.make_opsetid("", opset), onnx.helper.make_opsetid(DOMAIN, 1)]
+    return onnx.helper.make_model(graph, opset_imports=opsets, ir_version=10)
 
 
 def test_every_folder_has_cases() -> None:
     assert set(CASES) == set(registry.names("plugin"))
 
 
+# not 21: there ONNX Runtime 1.31's optimizer quantizes a Reshape with a zero point of another type
+@pytest.mark.parametrize("opset", [13, 17, 19])
 @pytest.mark.parametrize(
     ("name", "case"), [(name, case) for name, cases in CASES.items() for case in cases]
 )
-def test_expansion_is_the_numpy_truth(name: str, case: Case, tmp_path: Path) -> None:
+def test_expansion_is_the_numpy_truth(name: str, case: Case, opset: int, tmp_path: Path) -> None:
     plugin = registry.module("plugin", name)
     attributes, shapes = case
     arrays = drawn(case)
@@ -120,7 +122,7 @@ def test_expansion_is_the_numpy_truth(name: str, case: Case, tmp_path: Path) -> 
     assert wanted.dtype == arrays["x"].dtype
 
     path = tmp_path / "plugin.onnx"
-    onnx.save(plugin_model(name, attributes, arrays), path)
+    onnx.save(plugin_model(name, attributes, arrays, opset), path)
     model = load(read(path))
 
     assert {node.domain for node in model.proto.graph.node} <= {"", "ai.onnx"}

@@ -16,7 +16,7 @@ EXAMPLES = [
 
 # the same in standard ONNX: what runs wherever there is no kernel of this folder
 EXPANSION = """
-<domain: "onnx_deploy", opset_import: ["" : 15]>
+<domain: "onnx_deploy", opset_import: ["" : 13]>
 SquaredRelu (x) => (y)
 {
     positive = Relu (x)
