@@ -1,19 +1,15 @@
 """A Transpose disappears into what reads it: a Reshape, a Gemm, a weight.
 
     Transpose (only axes of size 1 move) -> Reshape|Flatten  =>  Reshape|Flatten
-    Transpose -> Flatten|Reshape to [N, K] -> Gemm|MatMul    =>  the same with the weight's rows
-                                                                 in the other order
     Transpose of a matrix -> Gemm|MatMul                     =>  Gemm with transA or transB
     Transpose of a weight                                    =>  another weight
 
 It pays because the Transpose reads and writes the whole value and computes nothing. What a Reduce
-absorbs is `sink_transpose`.
+absorbs is `sink_transpose_rounding`, what a classifier does `absorb_transpose_rounding`.
 
-Same bits in ONNX Runtime but for one form: rows in another order add in another order, at most 1e-6
-of the largest output away (150 layers of up to 7,000 products). Without that form a network written
-channels-last would keep the Transpose in front of its classifier. transA and transB give the same
-bits where no side is a vector and, for transA, at most 128 products are added (2,000 seeded
-matrices); elsewhere they are left to the engine, which absorbs them in its own kernels.
+Same bits in ONNX Runtime. transA and transB give them where no side is a vector and, for transA, at
+most 128 products are added (2,000 seeded matrices); elsewhere they are left to the engine, which
+absorbs them in its own kernels.
 """
 
 from __future__ import annotations
@@ -21,7 +17,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from deploy.surgery.axis_order import Order, data_bytes, inverse, only_relabels, permutation
+from deploy.surgery.axis_order import Order, data_bytes, only_relabels, permutation
 from deploy.surgery.graph import constant, is_output, label, producer, rank
 from deploy.surgery.rewrite import New, Replace, Skip
 
@@ -38,7 +34,7 @@ def absorb_transpose(node: gs.Node) -> Replace | Skip | None:
     if node.op in _FLATTENS:
         return _flatten(node)
     if node.op in ("Gemm", "MatMul") and node.domain in (None, "", "ai.onnx"):
-        return _rows(node) or _matrix(node)
+        return _matrix(node)
     return None
 
 
@@ -108,42 +104,6 @@ def _target(node: gs.Node, shape: list[object], perm: Order) -> tuple[np.ndarray
             return Skip(f"the free dimension {known} moves, and Reshape copies it")
         wanted[place] = known
     return (np.asarray(wanted, np.int64),)
-
-
-def _rows(node: gs.Node) -> Replace | Skip | None:
-    """Transpose -> Flatten -> Gemm|MatMul: the weight's rows in the order before the Transpose."""
-    flat = producer(node.inputs[0])
-    if flat is None or flat.op not in _FLATTENS:
-        return None
-    before = _before(flat.inputs[0])
-    if before is None or before[1][0] != 0:
-        return None
-    transpose, perm = before
-    sizes = (transpose.inputs[0].shape or [None, None])[1:]
-    weight = constant(node.inputs[1])
-    if weight is None:
-        return Skip(f"the weights of {node.op} are computed at run time")
-    if node.attrs.get("transA", 0) or weight.ndim != 2:
-        return Skip(f"{node.op} doesn't multiply rows of a matrix")
-    columns = bool(node.attrs.get("transB", 0))
-    rows = weight.T if columns else weight
-    if not all(isinstance(size, int) for size in sizes) or np.prod(sizes) != len(rows):
-        return Skip(
-            f"{flat.op} of {transpose.inputs[0].shape} isn't known to give [N, {len(rows)}]"
-        )
-    for value in (transpose.outputs[0], flat.outputs[0]):
-        if not _alone(value):
-            return Skip(f"{value.name!r} is needed in its order elsewhere too")
-    split = rows.reshape(*(sizes[axis - 1] for axis in perm[1:]), -1)
-    back = [axis - 1 for axis in inverse(perm)[1:]]
-    moved = split.transpose(*back, len(back)).reshape(rows.shape)
-    fresh = gs.Variable("", flat.outputs[0].dtype, flat.outputs[0].shape)
-    reshaped = New(flat.op, (transpose.inputs[0], *flat.inputs[1:]), (fresh,), flat.attrs)
-    inputs = (fresh, moved.T if columns else moved, *node.inputs[2:])
-    new = New(node.op, inputs, (node.outputs[0],), node.attrs)
-    saved = 2 * data_bytes(transpose.outputs[0])
-    reason = f"Transpose into the rows of {node.op}'s weight"
-    return Replace((transpose, flat, node), (reshaped, new), reason, saved)
 
 
 def _matrix(node: gs.Node) -> Replace | Skip | None:

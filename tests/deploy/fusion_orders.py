@@ -22,6 +22,14 @@ def every_fusion(*, expanding: bool = False) -> list[str]:
     return [name for name in names if not name.startswith((undone, APPROXIMATE, PLUGIN))]
 
 
+def exact_fusions() -> list[str]:
+    """Those that only move data and keep every bit: conversions and Transposes."""
+    return [
+        *("hoist_downcast", "sink_upcast", "hoist_quantize", "sink_dequantize"),
+        *("sink_transpose", "cancel_transpose", "absorb_transpose"),
+    ]
+
+
 def with_plugins() -> list[str]:
     """The fusions that put plugin operators into the graph, then all others around those."""
     # backwards: shuffle_depthwise wants the shuffles that channel_shuffle would take

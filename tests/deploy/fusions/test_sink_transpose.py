@@ -10,7 +10,13 @@ from deploy.artifacts.model import Model
 from deploy.fuse import fuse
 
 SINK = "sink_transpose"
-ALL = ["sink_transpose", "cancel_transpose", "absorb_transpose"]
+ALL = [
+    "sink_transpose",
+    "sink_transpose_rounding",
+    "cancel_transpose",
+    "absorb_transpose",
+    "absorb_transpose_rounding",
+]
 TO_NHWC, TO_NCHW = "perm=[0,2,3,1]", "perm=[0,3,1,2]"
 
 
@@ -98,15 +104,57 @@ def test_the_bytes_are_those_of_both_transposes() -> None:
     assert [d.bytes_saved for d in fused.decisions] == [2 * 2 * 4 * 8 * 6 * 4]
 
 
-@pytest.mark.parametrize("opset", [17, 18])
-def test_a_mean_takes_it_in(opset: int) -> None:
-    """A sum may add in another order, so not to the bit."""
-    axes, constants = ("<axes=[1,2], keepdims=0>(a)", {})
-    if opset == 18:
-        axes, constants = "<keepdims=0>(a, i)", {"i": ints(-3, 2)}
-    text = f"{{ a = Transpose<{TO_NHWC}>(x) y = ReduceMean{axes} }}"
-    model = model_from(f"g (float[N,4,8,6] x) => (float[N,4] y) {text}", constants, opset=opset)
-    assert_fuses(model, SINK, ["ReduceMean"], reason="Transposes 1 -> 0", rtol=1e-6)
+@pytest.mark.parametrize("op", ["ReduceMean", "ReduceSum", "ReduceL2", "ReduceLogSumExp"])
+def test_a_sum_is_left_to_the_other_half(op: str) -> None:
+    axes, constants = (
+        ("(a, i)", {"i": ints(1, 2)}) if op == "ReduceSum" else ("<axes=[1,2]>(a)", {})
+    )
+    model = reduced(f"{op}{axes}", "float[N,1,1,4]", constants)
+    assert_skips(model, SINK, f"{op} over other axes adds in another order")
+
+
+def test_a_sum_of_whole_numbers_is_exact() -> None:
+    text = f"{{ a = Transpose<{TO_NHWC}>(x) y = ReduceSum<keepdims=0>(a, i) }}"
+    model = model_from(f"g (int32[N,4,8,6] x) => (int32[N,4] y) {text}", {"i": ints(1, 2)})
+    assert_fuses(model, SINK, ["ReduceSum"], rtol=0)
+
+
+BY_PLACE = ["Acos", "Asin", "Atan", "Celu", "Cos", "Elu", "Log", "Mish", "Selu", "Sin", "Softplus"]
+
+
+@pytest.mark.parametrize("op", BY_PLACE)
+def test_what_rounds_by_place_is_left_to_the_other_half(op: str) -> None:
+    model = sandwich(f"b = {op}(a)", opset=18)
+    assert_skips(model, SINK, f"ONNX Runtime rounds {op} by an element's place")
+
+
+EXACT = [
+    "Erf",
+    "Exp",
+    "Gelu",
+    "HardSwish",
+    "Sigmoid",
+    "Softsign",
+    "Sqrt",
+    "Tan",
+    "Tanh",
+    "Reciprocal",
+]
+
+
+@pytest.mark.parametrize("op", [*EXACT, "Softmax<axis=2>", "LogSoftmax<axis=-1>", "Abs"])
+def test_seeded_shapes_keep_their_bits(op: str) -> None:
+    for seed in range(25):
+        random = np.random.default_rng(seed)
+        n, c, h, w = (int(v) for v in random.integers(1, 20, 4))
+        if seed % 3 == 0:
+            w = int(random.integers(30, 200))
+        perm = [int(a) for a in random.permutation(4)]
+        back = [perm.index(a) for a in range(4)]
+        text = f"g (float[{n},{c},{h},{w}] x) => (float[{n},{c},{h},{w}] y) "
+        text += f"{{ a = Transpose<perm={perm}>(x) b = {op}(a) y = Transpose<perm={back}>(b) }}"
+        model = model_from(text, opset=20, ir=9)
+        assert_same_numbers(model, fuse(model, [SINK]), rtol=0)
 
 
 def reduced(op: str, out: str, constants: dict[str, np.ndarray] | None = None) -> Model:
