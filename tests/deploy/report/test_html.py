@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 import shutil
-import subprocess
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from browser import opened
 from report_content import (
     EVIL,
     analysed,
@@ -30,11 +30,6 @@ from deploy.report.html import embedded, render, vendored_plotly
 from deploy.report.units import ratio, scaled, share, significant
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = [
-    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
-    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
-    *("--virtual-time-budget=4000", "--enable-logging=stderr", "--dump-dom"),
-]
 
 
 @pytest.fixture(scope="module")
@@ -263,19 +258,6 @@ def test_opens_in_a_browser(kind: str, tmp_path: Path) -> None:
     figures = {"int8": 4, "float": 2, "hostile": 6}[kind]
     dom = opened(pages[kind](), tmp_path)
     assert f'<div id="figures-drawn" hidden="">{figures}</div>' in dom
-
-
-def opened(page: str, folder: Path) -> str:
-    """The page after its scripts ran; no line may have reached the console."""
-    file = folder / "report.html"
-    file.write_text(page, encoding="utf-8")
-    flags = [*FLAGS, "--host-resolver-rules=MAP * ~NOTFOUND", f"--user-data-dir={folder}/user"]
-    done = subprocess.run(
-        [str(CHROMIUM), *flags, file.as_uri()], capture_output=True, text=True, timeout=120
-    )
-    wrong = ("CONSOLE", "Uncaught", "SyntaxError", "ReferenceError", "TypeError", "violates")
-    assert not [line for line in done.stderr.splitlines() if any(w in line for w in wrong)]
-    return done.stdout
 
 
 CLICKS = """<script>
