@@ -23,13 +23,14 @@ from deploy.artifacts.model import Model
 from deploy.calibrate import calibrated_tensors
 from deploy.errors import CalibrationError
 from deploy.hypotheses import Alternatives, alternatives
-from deploy.observe import Observer, Seen
+from deploy.observe import Observer
 from deploy.overlap import overlapped
 from deploy.plausibility import Image, OffCentre
 from deploy.preprocessing_findings import image_input, not_told, preprocessing_findings
 from deploy.probes import Probe
 from deploy.recipe import Recipe
 from deploy.sample_findings import sample_findings
+from deploy.seen import Seen
 from deploy.task import class_scores
 from deploy.widen import in_float32
 
