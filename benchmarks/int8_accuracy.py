@@ -34,13 +34,13 @@ from deploy.calibrate import calibrate
 from deploy.correct import CORRECT_ON, correct
 from deploy.data import open_data
 from deploy.equalize import equalize
-from deploy.fallback import noisiest
 from deploy.fuse import fuse
+from deploy.int8.fallback import noisiest
 from deploy.load import load, read
 from deploy.placement import NOTHING
 from deploy.quantize import quantize
 from deploy.recipe import Recipe
-from deploy.sensitivity import sensitivity
+from deploy.sensitivity.alone import sensitivity
 from deploy.simplify import simplify
 from deploy.target import Target
 

@@ -37,15 +37,15 @@ from deploy.artifacts.ranges import Ranges
 from deploy.backends import ov
 from deploy.build import for_compiler
 from deploy.calibrate import calibrate
-from deploy.choose import choose
 from deploy.fuse import fuse
+from deploy.int8.choose import choose
+from deploy.int8.variants import Candidate, candidates
 from deploy.load import load
 from deploy.placement import NOTHING
 from deploy.quantize import quantize
 from deploy.recipe import Recipe
 from deploy.simplify import simplify
 from deploy.target import Target
-from deploy.variants import Candidate, candidates
 
 SAMPLES = 4
 SEED = 7

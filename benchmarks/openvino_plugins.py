@@ -27,7 +27,7 @@ from deploy.calibrate import calibrate
 from deploy.fuse import fuse
 from deploy.fusions import plugin_se_pointwise
 from deploy.load import load, read
-from deploy.plugin import plugin_nodes
+from deploy.plugin.ops import plugin_nodes
 from deploy.quantize import quantize
 from deploy.simplify import simplify
 from deploy.surgery.graph import verified

@@ -16,7 +16,7 @@ from deploy.artifacts.model import Decision
 from deploy.errors import RecipeError
 from deploy.fuse import fuse
 from deploy.load import load, read
-from deploy.shapes import Shapes
+from deploy.loading.shapes import Shapes
 from deploy.simplify import simplify
 from deploy.target import Precision, Target
 

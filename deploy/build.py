@@ -8,10 +8,10 @@ from pathlib import Path
 from deploy import registry
 from deploy.artifacts.engine import Engine
 from deploy.artifacts.model import Model, as_rows
-from deploy.dialect import as_judged, as_shipped
 from deploy.errors import BuildError
 from deploy.files import json_bytes, write_aside
 from deploy.fuse import fuse
+from deploy.nvidia.dialect import as_judged, as_shipped
 from deploy.target import Precision, Target
 
 SETTINGS = "settings.json"

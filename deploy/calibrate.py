@@ -19,10 +19,10 @@ from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges, Source
 from deploy.artifacts.statistics import Statistics
 from deploy.errors import CalibrationError
-from deploy.observe import Observer
-from deploy.observed_graph import FLOATS
-from deploy.overlap import overlapped
-from deploy.probes import Probe
+from deploy.observation.graph import FLOATS
+from deploy.observation.observe import Observer
+from deploy.observation.overlap import overlapped
+from deploy.observation.probes import Probe
 from deploy.seen import Seen
 
 # values looked at per tensor and sample for a distribution; extremes see every value

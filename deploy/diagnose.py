@@ -11,7 +11,7 @@ from deploy.artifacts.audit import Finding
 from deploy.artifacts.bundle import Bundle
 from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
-from deploy.audit import audit
+from deploy.audit.samples import audit
 from deploy.batches import feeds_of
 from deploy.compare import open_candidate, precision_at
 from deploy.data import SampleSet, open_data

@@ -10,7 +10,7 @@ import onnx_graphsurgeon as gs
 from calibrators.samples import Sample
 from deploy import registry
 from deploy.artifacts.model import Decision, Model
-from deploy.evidence import Evidence
+from deploy.observation.evidence import Evidence
 from deploy.surgery.channel_shifts import int8_places
 from deploy.surgery.channels import channel_count
 from deploy.surgery.graph import infer, to_graph, to_model

@@ -13,12 +13,12 @@ import onnx.checker
 import onnx.shape_inference
 
 from deploy.artifacts.model import Decision, Model, copy_proto, graphs, tensor_spec
-from deploy.convert_opset import LOWEST_OPSET, convert_opset
 from deploy.errors import ModelError, nearest, one_line
-from deploy.external_data import embed_external_data
-from deploy.plugin import expand_plugins
-from deploy.shapes import apply_shapes
-from deploy.weights import check_weights
+from deploy.loading.convert_opset import LOWEST_OPSET, convert_opset
+from deploy.loading.external_data import embed_external_data
+from deploy.loading.shapes import apply_shapes
+from deploy.loading.weights import check_weights
+from deploy.plugin.ops import expand_plugins
 
 _IR_WITHOUT_WEIGHT_INPUTS = 4
 _IR_EVERYWHERE = 10

@@ -6,10 +6,10 @@ from collections.abc import Iterator
 
 from deploy.artifacts.model import Model
 from deploy.fuse import fuse
+from deploy.int8.variants import kept_by
 from deploy.layer_kinds import ENDS, kinds
 from deploy.recipe import Recipe
 from deploy.surgery.graph import to_graph
-from deploy.variants import kept_by
 
 
 def no_effect(recipe: Recipe, fused: Model) -> Iterator[str]:

@@ -16,9 +16,9 @@ from deploy.artifacts.precision import PrecisionChoice
 from deploy.artifacts.ranges import Ranges
 from deploy.bench import Latency
 from deploy.data import Data
-from deploy.device import DeviceBuild
 from deploy.errors import BundleError, RecipeError
 from deploy.files import folder_aside, json_bytes, sha256_of, write_aside
+from deploy.nvidia.device import DeviceBuild
 from deploy.recipe import Recipe
 from deploy.target import Precision, Target, Tolerance
 

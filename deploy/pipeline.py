@@ -1,5 +1,5 @@
 """The whole line, in order: load, simplify, fuse, equalize, calibrate, quantize, correct, build,
-parity, package. INT8's part of it, with its choices, is in `deploy.int8`."""
+parity, package. INT8's part of it, with its choices, is in `deploy.int8.fastest`."""
 
 from __future__ import annotations
 
@@ -15,19 +15,21 @@ from deploy.artifacts.bundle import Bundle
 from deploy.artifacts.ladder import Ladder
 from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
-from deploy.audit import audit
+from deploy.audit.samples import audit
 from deploy.data import Data, open_data
-from deploy.device import check_sizes, device_build, judged_as
 from deploy.errors import DeployError, ParityError, RecipeError
 from deploy.fold_input import fold_input
 from deploy.fuse import fuse
-from deploy.int8 import Int8
-from deploy.int8_stages import Int8Stages
+from deploy.int8.fastest import Int8
+from deploy.int8.stages import Int8Stages
+from deploy.int8.variants import candidates
+from deploy.int8.weight_only import weight_only
 from deploy.judge import limits_for
 from deploy.ladder.of_build import build_ladder
 from deploy.line import Built, Job, Judged, Line
 from deploy.load import load, read
 from deploy.no_effect import no_effect
+from deploy.nvidia.device import check_sizes, device_build, judged_as
 from deploy.package import Findings, check_output, package
 from deploy.placed import check_names
 from deploy.placement import NOTHING
@@ -35,8 +37,6 @@ from deploy.recipe import Recipe
 from deploy.simplify import simplify
 from deploy.surgery.graph import to_graph
 from deploy.target import Precision, Target, compared_precisions, offered, with_batch
-from deploy.variants import candidates
-from deploy.weight_only import weight_only
 from deploy.work import Work, tool_versions
 
 _AUDIT = "audit.json"

@@ -1,7 +1,7 @@
 """A target's placement on one model: its graph, what of it is quantized, with which parameters.
 
 What every way of writing INT8 down begins with: Q/DQ in the graph (`deploy.quantize`) and a
-calibration cache beside it (`deploy.implicit`) take their numbers from here, so they are the same.
+calibration cache beside it (`deploy.nvidia.implicit`) take their numbers from here, so they are the same.
 """
 
 from __future__ import annotations

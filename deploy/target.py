@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from deploy import registry
 from deploy.errors import RecipeError
-from deploy.nvidia import Nvidia
+from deploy.nvidia.settings import Nvidia
 from deploy.validation import explain
 
 Precision = Literal["fp32", "fp16", "bf16", "int8"]

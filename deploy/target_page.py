@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from deploy import registry
-from deploy.nvidia import RUNGS, Nvidia, Rung
+from deploy.nvidia.settings import RUNGS, Nvidia, Rung
 from deploy.target import Target
 
 _LIBRARIES = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}

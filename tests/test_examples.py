@@ -19,7 +19,7 @@ import pytest
 from deploy import registry
 from deploy.cli import run
 from deploy.errors import MissingBackendError
-from deploy.plugin_build import cxx_compiler
+from deploy.plugin.build import cxx_compiler
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples"
 # what a command needs that not every machine has: its module, by a part of the command

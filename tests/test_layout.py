@@ -56,18 +56,18 @@ WITHIN = {
         "deploy.artifacts",
         "deploy.errors",
         "deploy.files",
-        "deploy.nvidia",
+        "deploy.nvidia.settings",
         "deploy.on_device",
-        "deploy.plugin_libraries",
-        "deploy.profiles",
-        "deploy.rtx_log",
+        "deploy.plugin.libraries",
+        "deploy.nvidia.profiles",
+        "deploy.nvidia.rtx_log",
         "deploy.target",
-        "deploy.widen",
+        "deploy.floats.widen",
     },
     "deploy/tasks/": {
         "deploy.artifacts",
-        "deploy.average_precision",
-        "deploy.boxes",
+        "deploy.detection.average_precision",
+        "deploy.detection.boxes",
         "deploy.errors",
         "deploy.registry",
         "deploy.task",
@@ -75,7 +75,7 @@ WITHIN = {
     },
     "deploy/decoders/": {
         "deploy.artifacts",
-        "deploy.boxes",
+        "deploy.detection.boxes",
         "deploy.errors",
         "deploy.task",
         "deploy.task_options",
@@ -190,7 +190,7 @@ def test_only_the_pipeline_knows_the_order() -> None:
         if len({m for m, _ in imports(parsed(path))} & stages) > 3
     }
     # INT8's part of the order has a file of its own
-    assert calling == {"deploy/pipeline.py", "deploy/int8_stages.py"}
+    assert calling == {"deploy/pipeline.py", "deploy/int8/stages.py"}
 
 
 @pytest.mark.parametrize("folder", EXTENSIONS)

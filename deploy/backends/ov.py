@@ -14,7 +14,7 @@ from deploy.artifacts.engine import Engine, Layer
 from deploy.artifacts.model import Model, TensorSpec
 from deploy.errors import BuildError, MissingBackendError, one_line
 from deploy.files import json_bytes, write_aside
-from deploy.plugin_libraries import Library, compiled_for, read, stored
+from deploy.plugin.libraries import Library, compiled_for, read, stored
 from deploy.target import EngineSettings
 
 _XML = "model.xml"

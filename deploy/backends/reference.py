@@ -14,8 +14,8 @@ from deploy.artifacts.engine import Engine
 from deploy.artifacts.model import Model, copy_proto
 from deploy.errors import BuildError, one_line
 from deploy.files import write_aside
+from deploy.floats.widen import in_float32
 from deploy.target import EngineSettings
-from deploy.widen import in_float32
 
 _FILE = "model.onnx"
 

@@ -22,14 +22,14 @@ from deploy.artifacts.engine import Engine, Layer
 from deploy.artifacts.model import Model, TensorSpec, graphs
 from deploy.errors import BuildError, MissingBackendError, one_line
 from deploy.files import json_bytes, write_aside
-from deploy.nvidia import Nvidia
+from deploy.nvidia.profiles import profiles
+from deploy.nvidia.rtx_log import bytes_moved, layers_in
+from deploy.nvidia.settings import Nvidia
 from deploy.on_device.device_error import DeviceError
 from deploy.on_device.trt_config import builder_config
 from deploy.on_device.trt_library import LogLines, last_errors, library_version, made, version_text
 from deploy.on_device.trt_network import read_network
 from deploy.on_device.trt_plan import BuildPlan
-from deploy.profiles import profiles
-from deploy.rtx_log import bytes_moved, layers_in
 from deploy.target import EngineSettings
 
 _PLAN, _LAYERS, _ABOUT = "model.engine", "layers.json", "engine.json"

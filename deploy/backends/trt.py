@@ -14,7 +14,8 @@ from deploy.artifacts.engine import Engine, Layer
 from deploy.artifacts.model import Model, TensorSpec
 from deploy.errors import BuildError, MissingBackendError, one_line
 from deploy.files import json_bytes, write_aside
-from deploy.nvidia import Nvidia
+from deploy.nvidia.profiles import profiles
+from deploy.nvidia.settings import Nvidia
 from deploy.on_device.cuda_memory import open_device_memory
 from deploy.on_device.device_error import DeviceError, MissingLibraryError
 from deploy.on_device.trt_buffers import EngineTensor
@@ -22,7 +23,6 @@ from deploy.on_device.trt_build import build_plan
 from deploy.on_device.trt_library import library_version, load_library, version_text
 from deploy.on_device.trt_plan import BuildPlan
 from deploy.on_device.trt_run import Runner
-from deploy.profiles import profiles
 from deploy.target import EngineSettings
 
 _ENGINE = "model.engine"

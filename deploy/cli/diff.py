@@ -25,7 +25,7 @@ def command(before: Path, after: Path, output: Path | None, as_json: bool) -> No
 
     Differences that noise explains are not listed. Exit 0 whether they differ or not.
     """
-    from deploy.diff import diff
+    from deploy.diff.bundles import diff
     from deploy.errors import RecipeError
     from deploy.files import write_aside
 

@@ -13,10 +13,10 @@ from deploy.cli import options
 from deploy.cli.terminal import print_json
 
 if TYPE_CHECKING:
-    from deploy.dla_segments import Segments
-    from deploy.doctor import Diagnosis, Rewritten
-    from deploy.doctor_case import Finding
-    from deploy.doctor_forecast import Forecast
+    from deploy.doctor.case import Finding
+    from deploy.doctor.diagnosis import Diagnosis, Rewritten
+    from deploy.doctor.dla_segments import Segments
+    from deploy.doctor.forecast import Forecast
 
 _WIDTH = 100
 _TITLES = {"stop": "in the way", "warning": "to look at", "note": "to know"}
@@ -36,7 +36,7 @@ def command(model: Path, as_json: bool, **flags: Any) -> int:
     Nothing is calibrated or built for the device: operators, types, opset and shapes are compared
     with what the target's software is known to read, a DLA's layers with its limits.
     """
-    from deploy.doctor import doctor
+    from deploy.doctor.diagnosis import doctor
     from deploy.recipe import Recipe
     from deploy.target import Target
 
@@ -51,7 +51,7 @@ def command(model: Path, as_json: bool, **flags: Any) -> int:
 
 
 def _lines(found: Diagnosis) -> Iterable[str]:
-    from deploy.nvidia import RUNGS
+    from deploy.nvidia.settings import RUNGS
     from deploy.target_page import proven, remains
 
     verdict = "go" if found.go else "no-go"
@@ -119,7 +119,7 @@ def _forecast(found: Forecast) -> list[str]:
 
 def _reasons(what: str, reasons: Mapping[str, str]) -> list[str]:
     """The layers of each reason, the most frequent reason first."""
-    from deploy.doctor_case import some
+    from deploy.doctor.case import some
 
     by_reason: dict[str, list[str]] = {}
     for layer, reason in reasons.items():

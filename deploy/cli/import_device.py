@@ -22,7 +22,7 @@ def command(bundle: Path, folder: Path, as_json: bool) -> None:
     """
     import json
 
-    from deploy.import_device import import_device
+    from deploy.nvidia.import_device import import_device
 
     made = import_device(bundle, folder)
     found = json.loads((made.folder / "device_report.json").read_text(encoding="utf-8"))

@@ -31,7 +31,7 @@ def command() -> None:
 def list_plugins(plugin_path: tuple[str, ...], as_json: bool) -> None:
     """List every plugin, what it has, and which targets use it."""
     from deploy.errors import RecipeError
-    from deploy.plugin_list import rows
+    from deploy.plugin.listing import rows
 
     _add(plugin_path)
     found = rows()
@@ -69,7 +69,7 @@ def build_plugins(
 ) -> None:
     """Compile the kernels of the plugins NAME (all that have some) into a folder."""
     from deploy.errors import RecipeError
-    from deploy.plugin_build import OPENVINO_SOURCE, build_openvino, build_tensorrt, tensorrt_source
+    from deploy.plugin.build import OPENVINO_SOURCE, build_openvino, build_tensorrt, tensorrt_source
 
     _add(plugin_path)
     nvidia = None if target is None else _device(target).engine.nvidia
@@ -106,7 +106,7 @@ def check_plugins(
 
     from deploy import registry
     from deploy.errors import BuildError
-    from deploy.plugin_check import check
+    from deploy.plugin.check import check
 
     _add(plugin_path)
     device = None if target is None else _device(target)

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 def command(name: str | None, as_json: bool) -> None:
     """List all targets, or print everything about NAME (also a path to a .toml of yours)."""
     from deploy import registry
-    from deploy.nvidia import RUNGS
+    from deploy.nvidia.settings import RUNGS
     from deploy.target import Target
     from deploy.target_page import proven, remains
 

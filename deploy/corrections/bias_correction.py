@@ -23,9 +23,9 @@ import numpy as np
 from calibrators.samples import Sample
 from deploy.artifacts.model import Decision, Model
 from deploy.batches import batches, feeds_of
-from deploy.layer_biases import LayerBias, layer_biases, with_biases
-from deploy.means import channel_means
-from deploy.walk import Reached, Walk
+from deploy.observation.means import channel_means
+from deploy.observation.walk import Reached, Walk
+from deploy.weights.layer_biases import LayerBias, layer_biases, with_biases
 
 
 def bias_correction(quantized: Model, exact: Model, samples: Sequence[Sample]) -> Model:

@@ -2,7 +2,7 @@
 
     Wq = round(W / s)   =>   integers that minimise  E[|W x - s Wq x|^2]
 
-on the layer's inputs in the float model, one column after the other (see `deploy.rounding`). It
+on the layer's inputs in the float model, one column after the other (see `deploy.weights.rounding`). It
 pays below 8 bits. For W8A8 it gains nothing reliable, as activations lose more than weights do: no
 built-in target names it. A bias correction belongs behind it. Costs nothing on the device.
 
@@ -20,11 +20,11 @@ from onnx import TensorProto, numpy_helper
 from calibrators.samples import Sample
 from deploy.artifacts.model import Decision, Model, copy_proto
 from deploy.errors import CalibrationError
-from deploy.layer_weights import LayerWeight, layer_weights
-from deploy.rounding import compensated, output_db
-from deploy.second_moments import Reader, second_moments
-from deploy.stored_weights import StoredWeight, stored_weights
 from deploy.surgery.graph import to_graph
+from deploy.weights.layer_weights import LayerWeight, layer_weights
+from deploy.weights.rounding import compensated, output_db
+from deploy.weights.second_moments import Reader, second_moments
+from deploy.weights.stored import StoredWeight, stored_weights
 
 _OPS = ("Conv", "Gemm", "MatMul")
 # bytes of E[x x^T] that are held at once; more weights take another pass over the samples

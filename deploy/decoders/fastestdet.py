@@ -15,7 +15,7 @@ from typing import Any, Self
 import numpy as np
 
 from deploy.artifacts.model import TensorSpec
-from deploy.boxes import Detections, corners_of
+from deploy.detection.boxes import Detections, corners_of
 from deploy.task import Outputs
 from deploy.task_options import Options, checked, output_named, sigmoid
 

@@ -16,7 +16,7 @@ import numpy as np
 from pydantic import field_validator
 
 from deploy.artifacts.model import TensorSpec
-from deploy.boxes import Detections, corners_of, relative
+from deploy.detection.boxes import Detections, corners_of, relative
 from deploy.errors import CalibrationError
 from deploy.task import Outputs
 from deploy.task_options import Options, checked, output_named

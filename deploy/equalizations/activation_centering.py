@@ -18,7 +18,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploy.artifacts.model import Decision
-from deploy.evidence import Evidence
+from deploy.observation.evidence import Evidence
 from deploy.surgery.channel_layers import Layer, Names, add_to_bias
 from deploy.surgery.channel_scales import clip_bounds
 from deploy.surgery.channel_shifts import ChannelShifts, channel_shifts, quantized_places

@@ -21,8 +21,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploy.artifacts.model import Decision
-from deploy.evidence import Evidence
-from deploy.observe import ChannelRange
+from deploy.observation.evidence import Evidence
+from deploy.observation.observe import ChannelRange
 from deploy.surgery.channel_layers import (
     Layer,
     Names,

@@ -16,7 +16,7 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploy.artifacts.model import Decision
-from deploy.evidence import Evidence
+from deploy.observation.evidence import Evidence
 from deploy.surgery.channel_layers import Layer, Names, add_to_bias
 from deploy.surgery.channel_shifts import channel_shifts, quantized_places
 from deploy.surgery.graph import label

@@ -17,7 +17,7 @@ import onnx_graphsurgeon as gs
 
 from deploy.artifacts.model import Decision
 from deploy.equalizations.smooth_quant import smoothed
-from deploy.evidence import Evidence
+from deploy.observation.evidence import Evidence
 
 
 def smooth_quant_tokens(graph: gs.Graph, evidence: Evidence) -> list[Decision]:

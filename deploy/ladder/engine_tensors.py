@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from deploy.errors import BuildError, one_line
-from deploy.plugin_libraries import read
+from deploy.plugin.libraries import read
 
 _XML, _IO = "model.xml", "engine.json"
 

@@ -13,10 +13,10 @@ from deploy.artifacts.ladder import TensorError
 from deploy.artifacts.model import Model, TensorSpec
 from deploy.backends import reference
 from deploy.batches import batches, feeds_of, rows
+from deploy.floats.widen import in_float32
 from deploy.metrics import Error
-from deploy.plugin import expand_plugins
+from deploy.plugin.ops import expand_plugins
 from deploy.surgery.graph import infer
-from deploy.widen import in_float32
 
 Values = Mapping[str, np.ndarray]
 # of a tensor's mean magnitude: the decades that errors are counted in

@@ -4,7 +4,7 @@ Layers with weights, residual Adds, and between them what pools or only moves va
 equal ranges for both inputs of an elementwise sum, and for input and result of a pool (NvInfer.h of
 TensorRT 8.5 and 8.6), so these share one. GlobalAveragePool stays float: its result is much smaller
 than its input, whose range would leave it few of the 8 bits. Relu and Clip behind an INT8 layer are
-computed in it; `deploy.implicit` names them INT8 with it.
+computed in it; `deploy.nvidia.implicit` names them INT8 with it.
 """
 
 from __future__ import annotations

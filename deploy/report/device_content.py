@@ -6,8 +6,8 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from deploy.device import more_moved
-from deploy.nvidia import RUNGS
+from deploy.nvidia.device import more_moved
+from deploy.nvidia.settings import RUNGS
 
 if TYPE_CHECKING:
     from deploy.package import Findings

@@ -1,4 +1,4 @@
-"""The page about two bundles: the same look as a report, made of what `deploy.diff` found."""
+"""The page about two bundles: the same look as a report, made of what `deploy.diff.bundles` found."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
-from deploy.diff_first import latency_words
+from deploy.diff.first import latency_words
 from deploy.report import units
 from deploy.report.html import embedded, filled_page
 from deploy.report.map_words import TYPES

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from deploy.artifacts.model import Model, graphs
-from deploy.plugin import DOMAIN
+from deploy.plugin.ops import DOMAIN
 from deploy.report.map_boxes import boxes
 from deploy.report.map_decisions import Node, name_of, owners
 from deploy.report.map_kernels import kernels

@@ -14,8 +14,8 @@ from calibrators.truths import Boxes
 from deploy import registry
 from deploy.artifacts.model import TensorSpec
 from deploy.artifacts.parity import Figure, Predictions, SampleParity, TaskParity
-from deploy.average_precision import OVERLAPS, Found, average_precision, found_in
-from deploy.boxes import Decoder, Detections, likely, matched, suppressed
+from deploy.detection.average_precision import OVERLAPS, Found, average_precision, found_in
+from deploy.detection.boxes import Decoder, Detections, likely, matched, suppressed
 from deploy.errors import CalibrationError, RecipeError
 from deploy.task import Outputs, TaskResult, Term
 from deploy.task_options import Options, checked, jackknifed, truth_of

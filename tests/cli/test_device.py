@@ -22,7 +22,7 @@ from calibrators.ranges import activation_params
 from deploy.artifacts.bundle import Bundle
 from deploy.artifacts.ranges import Ranges
 from deploy.cli import run
-from deploy.implicit import read_cache, read_layer_precisions
+from deploy.nvidia.implicit import read_cache, read_layer_precisions
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 DATA = ("--data", DIGITS / "calib.npz", "--eval-data", DIGITS / "test.npz")

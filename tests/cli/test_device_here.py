@@ -24,7 +24,7 @@ DATA = ("--data", DIGITS / "calib.npz", "--eval-data", DIGITS / "test.npz")
 def here() -> Iterator[Any]:
     """An Orin with its TensorRT."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("deploy.device.no_gpu", lambda: "")
+        patch.setattr("deploy.nvidia.device.no_gpu", lambda: "")
         with installed("10.3.0", gpu=Gpu(87, "Orin", driver=12060), memory="cuda-python") as made:
             yield made
 

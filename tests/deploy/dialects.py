@@ -15,7 +15,7 @@ from onnx import helper, numpy_helper
 from calibrators.ranges import Affine
 from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
-from deploy.implicit import implicit, read_cache
+from deploy.nvidia.implicit import implicit, read_cache
 from deploy.quantize import quantize
 from deploy.target import Quantization, Target
 

@@ -10,7 +10,7 @@ from mapped import mapped_content
 
 from deploy.artifacts.bundle import write_manifest
 from deploy.artifacts.ranges import Ranges
-from deploy.diff import diff
+from deploy.diff.bundles import diff
 
 
 def content() -> dict[str, Any]:

@@ -9,8 +9,8 @@ import numpy as np
 from helpers import model_from
 
 from deploy.artifacts.model import Model
-from deploy.doctor import case_of
-from deploy.doctor_case import Case, Finding
+from deploy.doctor.case import Case, Finding
+from deploy.doctor.diagnosis import case_of
 from deploy.target import Precision, Target
 
 
@@ -31,7 +31,7 @@ def case(
 
 def said(rule: str, of: Case) -> list[Finding]:
     """The rule's findings."""
-    module = importlib.import_module(f"deploy.doctor_rules.{rule}")
+    module = importlib.import_module(f"deploy.doctor.rules.{rule}")
     found = getattr(module, rule)(of)
     assert all(isinstance(finding, Finding) and finding.rule == rule for finding in found)
     return list(found)

@@ -15,7 +15,7 @@ from calibrators.samples import Sample
 from deploy.artifacts.model import Model
 from deploy.artifacts.precision import LayerNoise
 from deploy.artifacts.ranges import Ranges
-from deploy.sensitivity import Effort, sensitivity
+from deploy.sensitivity.alone import Effort, sensitivity
 from deploy.target import Target
 
 CPU = target()

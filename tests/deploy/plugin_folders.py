@@ -10,7 +10,7 @@ import pytest
 
 from deploy import registry
 from deploy.errors import MissingBackendError
-from deploy.plugin_build import build_openvino
+from deploy.plugin.build import build_openvino
 
 
 def copied(root: Path, name: str, *, kernel: bool = False, **changes: str) -> Path:

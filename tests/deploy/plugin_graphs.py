@@ -10,7 +10,7 @@ from helpers import assert_same_numbers, model_from, ops, weight
 
 from deploy.artifacts.model import Model
 from deploy.fuse import fuse
-from deploy.plugin import expand_plugins
+from deploy.plugin.ops import expand_plugins
 from deploy.surgery.graph import to_graph, to_model
 
 

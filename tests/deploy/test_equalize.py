@@ -14,7 +14,7 @@ from deploy import equalize as stage
 from deploy.artifacts.model import Decision, Model
 from deploy.equalize import equalize
 from deploy.errors import CalibrationError, RecipeError
-from deploy.evidence import Evidence
+from deploy.observation.evidence import Evidence
 from deploy.surgery.channel_layers import Names, scale_outputs
 from deploy.surgery.graph import verified
 

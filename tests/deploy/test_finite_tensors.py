@@ -14,8 +14,8 @@ from calibrators.samples import Sample
 from deploy.artifacts.model import Model
 from deploy.errors import CalibrationError
 from deploy.finite_tensors import LIMIT, finite_if_small
-from deploy.observe import Observer
-from deploy.probes import Probe
+from deploy.observation.observe import Observer
+from deploy.observation.probes import Probe
 
 
 def chain(

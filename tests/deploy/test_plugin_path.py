@@ -13,7 +13,7 @@ from plugin_folders import copied, forget
 from deploy import registry
 from deploy.artifacts.model import Model
 from deploy.errors import ModelError, RecipeError
-from deploy.plugin import expand_plugins, op_types, plugin_module
+from deploy.plugin.ops import expand_plugins, op_types, plugin_module
 from deploy.recipe import Recipe
 from deploy.work import tool_versions
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from deploy import registry
-from deploy.nvidia import RUNGS
+from deploy.nvidia.settings import RUNGS
 from deploy.target import Target
 from deploy.target_page import proven, remains, target_page
 

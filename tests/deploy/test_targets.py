@@ -13,7 +13,7 @@ from deploy import registry
 from deploy.artifacts.model import Model
 from deploy.errors import RecipeError
 from deploy.fuse import fuse
-from deploy.nvidia import Nvidia
+from deploy.nvidia.settings import Nvidia
 from deploy.placed import place
 from deploy.placement import NOTHING
 from deploy.target import Target

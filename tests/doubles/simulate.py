@@ -134,7 +134,7 @@ def spelled_out(model: onnx.ModelProto) -> onnx.ModelProto:
     """Ops of this project's plugins as standard ones; the only place where `deploy` is needed."""
     if all(node.domain != "onnx_deploy" for node in model.graph.node):
         return model
-    from deploy.plugin import expand_plugins
+    from deploy.plugin.ops import expand_plugins
 
     expanded: onnx.ModelProto = expand_plugins(model, "engine")
     return expanded

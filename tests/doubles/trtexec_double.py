@@ -125,7 +125,7 @@ def graph_of(given: dict) -> bytes:
         return content
     import onnx
 
-    from deploy.plugin import expand_plugins
+    from deploy.plugin.ops import expand_plugins
 
     model = expand_plugins(onnx.load_model_from_string(content), "engine")
     return bytes(model.SerializeToString())

@@ -13,7 +13,7 @@ import pytest
 from deploy import registry
 from deploy.errors import ModelError
 from deploy.load import load, read
-from deploy.plugin import DOMAIN, expand_plugins, op_types
+from deploy.plugin.ops import DOMAIN, expand_plugins, op_types
 
 Case = tuple[dict[str, Any], dict[str, tuple[int, ...]]]
 INT8 = {"x_scale": 0.02, "y_scale": 0.031}

@@ -14,8 +14,8 @@ from deploy import registry
 from deploy.artifacts.model import Model
 from deploy.backends import ov
 from deploy.errors import BuildError, MissingBackendError
-from deploy.plugin_build import build_openvino
-from deploy.plugin_check import node_model
+from deploy.plugin.build import build_openvino
+from deploy.plugin.check import node_model
 from deploy.target import EngineSettings
 
 SETTINGS = EngineSettings(batch="dynamic", inference_precision={"fp32": "f32", "bf16": "bf16"})

@@ -17,7 +17,7 @@ import numpy as np
 import onnx
 import pytest
 
-from deploy.plugin import DOMAIN
+from deploy.plugin.ops import DOMAIN
 
 HERE = Path(__file__).resolve().parent
 SHUFFLE = {"groups": 3, "strides": [2, 2], "pads": [1, 0, 1, 2], "activation": "Relu"}

@@ -6,7 +6,7 @@ from tiny_models import model, node, normal
 
 from deploy.analysis.stored_weights import stored_weights
 from deploy.artifacts.model import Decision, Model
-from deploy.compress import WeightForm, compress
+from deploy.weights.compress import WeightForm, compress
 
 
 def two_layers() -> Model:

@@ -17,7 +17,7 @@ from deploy.artifacts.engine import Engine
 from deploy.artifacts.model import Model
 from deploy.errors import BuildError
 from deploy.metrics import sqnr_db
-from deploy.nvidia import Nvidia
+from deploy.nvidia.settings import Nvidia
 from deploy.target import EngineSettings
 
 # of TensorRT's double; the others don't read it

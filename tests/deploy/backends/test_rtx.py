@@ -23,10 +23,10 @@ from deploy.analysis.vendor_layers import in_words, refused, vendor_layers
 from deploy.artifacts.engine import Layer
 from deploy.artifacts.model import Model, TensorSpec
 from deploy.backends import rtx
-from deploy.convert_float import convert_float
 from deploy.errors import BuildError, MissingBackendError
-from deploy.half_rest import half_rest
-from deploy.nvidia import Nvidia
+from deploy.floats.convert_float import convert_float
+from deploy.floats.half_rest import half_rest
+from deploy.nvidia.settings import Nvidia
 from deploy.on_device import cuda_memory, trt_run
 from deploy.on_device.device_error import NoDeviceError
 from deploy.quantize import quantize

@@ -20,7 +20,7 @@ from deploy.artifacts.model import copy_proto
 from deploy.backends import trt
 from deploy.errors import BuildError, MissingBackendError
 from deploy.metrics import sqnr_db
-from deploy.nvidia import Nvidia
+from deploy.nvidia.settings import Nvidia
 from deploy.quantize import quantize
 from deploy.target import EngineSettings
 

@@ -12,7 +12,7 @@ from quantized import DIALECTS, correlated, in_int8, samples_of, sqnr_db
 from deploy.artifacts.model import Model
 from deploy.corrections import gptq as module
 from deploy.corrections.gptq import gptq
-from deploy.stored_weights import stored_weights
+from deploy.weights.stored import stored_weights
 
 LAYERS = {
     "dense": ("Conv<pads = [1,1,1,1]>(x, w)", weight(6, 4, 3, 3, seed=1)),

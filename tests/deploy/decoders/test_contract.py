@@ -10,7 +10,7 @@ from decoder_cases import BOXES, CASES, CLASSES, SCORES, SIZE, DecoderCase
 from task_cases import spec
 
 from deploy import registry
-from deploy.boxes import Decoder, likely, relative
+from deploy.detection.boxes import Decoder, likely, relative
 from deploy.errors import RecipeError
 
 NAMES = registry.names("decoder")

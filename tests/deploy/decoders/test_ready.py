@@ -7,8 +7,8 @@ import pytest
 from decoder_cases import BOXES, CLASSES, SCORES, SIZE
 from task_cases import spec
 
-from deploy.boxes import relative
 from deploy.decoders.ready import Ready
+from deploy.detection.boxes import relative
 from deploy.errors import CalibrationError
 
 SPECS = [spec("boxes", 4), spec("scores"), spec("labels", kind="i8")]

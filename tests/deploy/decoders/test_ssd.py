@@ -9,8 +9,8 @@ import pytest
 from decoder_cases import BOXES, CASES, SCORES, SIZE, centred
 from task_cases import spec
 
-from deploy.boxes import likely, relative
 from deploy.decoders.ssd import Ssd
+from deploy.detection.boxes import likely, relative
 from deploy.errors import CalibrationError, RecipeError
 
 CASE = CASES["ssd"]()

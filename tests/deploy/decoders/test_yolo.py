@@ -7,8 +7,8 @@ import pytest
 from decoder_cases import BOXES, CASES, SCORES, SIZE
 from task_cases import spec
 
-from deploy.boxes import likely, relative
 from deploy.decoders.yolo import Yolo
+from deploy.detection.boxes import likely, relative
 
 TABLE = CASES["yolo"]().outputs["table"]
 

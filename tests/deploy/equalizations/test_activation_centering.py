@@ -9,7 +9,7 @@ from helpers import model_from, ops, weight
 from onnx import numpy_helper
 
 from deploy.artifacts.model import Model
-from deploy.evidence import Evidence
+from deploy.observation.evidence import Evidence
 from deploy.surgery.graph import verified
 
 WEIGHTS = {

@@ -10,7 +10,7 @@ from helpers import model_from, skips, weight
 from calibrators.samples import Sample
 from deploy.artifacts.model import Model
 from deploy.equalize import equalize
-from deploy.evidence import Evidence
+from deploy.observation.evidence import Evidence
 from deploy.surgery.graph import verified
 
 SIZES = np.array([1.0, 0.1, 0.01, 0.5]).reshape(4, 1, 1, 1)

@@ -8,7 +8,7 @@ from equalized import applied, assert_equal, samples_for
 from helpers import model_from, ops, weight
 
 from deploy.artifacts.model import Model
-from deploy.evidence import Evidence
+from deploy.observation.evidence import Evidence
 from deploy.surgery.graph import verified
 
 WEIGHTS = {

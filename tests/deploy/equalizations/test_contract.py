@@ -16,9 +16,9 @@ from deploy import registry
 from deploy.artifacts.model import Model
 from deploy.equalize import equalize
 from deploy.errors import CalibrationError
-from deploy.evidence import Evidence
 from deploy.fuse import fuse
 from deploy.load import load
+from deploy.observation.evidence import Evidence
 from deploy.simplify import simplify
 from deploy.surgery.channel_shifts import int8_places
 from deploy.surgery.graph import to_graph, to_model, verified

@@ -12,8 +12,8 @@ from calibrators.samples import Sample
 from deploy.artifacts.model import Model
 from deploy.calibrate import calibrate
 from deploy.equalizations.smooth_quant import best_factors
-from deploy.evidence import Evidence
 from deploy.metrics import sqnr_db
+from deploy.observation.evidence import Evidence
 from deploy.quantize import quantize
 from deploy.surgery.graph import verified
 from deploy.target import Target

@@ -8,7 +8,7 @@ from helpers import assert_skips, model_from, ops
 from plugin_graphs import assert_becomes_plugin, shuffled
 
 from deploy.fuse import fuse
-from deploy.plugin import attributes_of, plugin_nodes
+from deploy.plugin.ops import attributes_of, plugin_nodes
 
 PLUGIN = "plugin_channel_shuffle"
 

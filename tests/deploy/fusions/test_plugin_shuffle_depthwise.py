@@ -13,7 +13,7 @@ from plugin_graphs import assert_becomes_plugin, expanded, shuffled
 from deploy.artifacts.model import Model
 from deploy.fuse import fuse
 from deploy.load import load, read
-from deploy.plugin import attributes_of, plugin_nodes
+from deploy.plugin.ops import attributes_of, plugin_nodes
 from deploy.simplify import simplify
 
 PLUGIN = "plugin_shuffle_depthwise"

@@ -29,10 +29,10 @@ from ladder_faults import (
     way_of,
 )
 
-from deploy import plugin
 from deploy.artifacts.ladder import Ladder
 from deploy.fuse import fuse
 from deploy.ladder.climb import ladder
+from deploy.plugin import ops as plugin
 from deploy.quantize import quantize
 
 Change = Callable[[np.ndarray], np.ndarray]

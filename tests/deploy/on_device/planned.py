@@ -12,7 +12,7 @@ from doubles import Gpu, Installed, installed
 from tiny_models import ranges_of, residual, samples_of
 
 from deploy.artifacts.model import Model
-from deploy.implicit import Implicit, implicit
+from deploy.nvidia.implicit import Implicit, implicit
 from deploy.on_device.calibration_cache import cache_scales
 from deploy.on_device.trt_plan import BuildPlan
 from deploy.quantize import quantize

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from deploy.implicit import read_cache
+from deploy.nvidia.implicit import read_cache
 from deploy.on_device.calibration_cache import cache_scales, cache_with
 from deploy.on_device.device_error import DeviceError
 

@@ -36,7 +36,7 @@ from build_ways import (
 from doubles.arguments import overloads
 from real_tensorrt import named, real_or_skip, sites
 
-from deploy.finish_script import finish_script
+from deploy.nvidia.finish_script import finish_script
 
 SUPPORTED = ("8.5.2", "8.6.1", "10.3.0", "10.16.1", "11.4.0")
 TREES = {path.name: ast.parse(path.read_text(encoding="utf-8")) for path in SOURCES}

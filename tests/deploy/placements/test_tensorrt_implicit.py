@@ -14,7 +14,7 @@ from calibrators.ranges import Range
 from deploy import registry
 from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
-from deploy.implicit import implicit
+from deploy.nvidia.implicit import implicit
 from deploy.placement import Placement
 from deploy.placements.tensorrt_implicit import tensorrt_implicit
 from deploy.quantize import quantize

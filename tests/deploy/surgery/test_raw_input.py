@@ -7,7 +7,7 @@ from onnx import TensorProto
 
 from deploy.artifacts.model import Model
 from deploy.backends import reference
-from deploy.convert_float import convert_float
+from deploy.floats.convert_float import convert_float
 from deploy.surgery.graph import verified
 from deploy.surgery.raw_input import cast_raw_inputs
 

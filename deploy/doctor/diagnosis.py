@@ -1,0 +1,191 @@
+"""Whether a target can take a model, and what the line would do to it: said before calibration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import onnx
+
+from deploy.artifacts.model import Decision, Model, copy_proto
+from deploy.doctor.case import Case, Finding
+from deploy.doctor.dla_segments import Segments
+from deploy.doctor.forecast import Forecast, forecast
+from deploy.doctor.rules.control_flow import control_flow
+from deploy.doctor.rules.data_dependent import data_dependent
+from deploy.doctor.rules.dla import dla, segments
+from deploy.doctor.rules.domains import domains
+from deploy.doctor.rules.float16 import float16
+from deploy.doctor.rules.grouped_int8 import grouped_int8
+from deploy.doctor.rules.operators import operators
+from deploy.doctor.rules.opset import opset
+from deploy.doctor.rules.restrictions import restrictions
+from deploy.doctor.rules.shapes import shapes as free_shapes
+from deploy.doctor.rules.types import types
+from deploy.doctor.rules.vendor_compiler import vendor_compiler
+from deploy.errors import ModelError
+from deploy.fuse import fuse
+from deploy.load import load, read
+from deploy.loading.shapes import Shapes, apply_shapes
+from deploy.noise import free_dimensions
+from deploy.nvidia.settings import RUNGS
+from deploy.simplify import simplify
+from deploy.surgery.graph import to_graph
+from deploy.surgery.lower_opset import lower_to
+from deploy.target import Precision, Target, offered
+from deploy.target_page import proven, remains
+
+# in the order they are said in, within a level
+RULES: tuple[Callable[[Case], list[Finding]], ...] = (
+    *(operators, domains, restrictions, opset, types, free_shapes, data_dependent),
+    *(control_flow, dla, grouped_int8, float16, vendor_compiler),
+)
+_LEVELS = ("stop", "warning", "note")
+
+
+@dataclass(frozen=True)
+class Rewritten:
+    """What one fusion would do: how often, and the bytes per sample that it saves."""
+
+    rule: str
+    count: int
+    bytes_saved: int
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """findings: the gravest first. rewrites: in the fusions' order. segments, forecast: None where
+    the target has none, or the model can't be followed so far."""
+
+    model: str
+    target: Target
+    precision: Precision
+    findings: tuple[Finding, ...]
+    rewrites: tuple[Rewritten, ...] = ()
+    segments: Segments | None = None
+    forecast: Forecast | None = None
+
+    @property
+    def go(self) -> bool:
+        """Whether nothing is known to be in the way of an engine."""
+        return all(finding.level != "stop" for finding in self.findings)
+
+    def as_json(self) -> dict[str, Any]:
+        """What `deploy doctor --json` prints."""
+        rung, done = proven(self.target)
+        return {
+            "model": self.model,
+            "target": self.target.name,
+            "precision": self.precision,
+            "go": self.go,
+            "findings": [asdict(finding) for finding in self.findings],
+            "rewrites": [asdict(row) for row in self.rewrites],
+            "dla": _dla_rows(self.segments) if self.segments else None,
+            "int8": asdict(self.forecast) if self.forecast else None,
+            "proven": {"rung": rung, "words": RUNGS[rung], "done": done},
+            "remains": remains(self.target),
+        }
+
+
+def doctor(
+    path: Path, target: Target, *, shapes: Shapes, precision: Precision | None = None
+) -> Diagnosis:
+    """What stands between the model and an engine for the target.
+
+    ModelError when the file can't be read at all; what load refuses is a finding.
+    """
+    wanted = offered(target, precision or target.default_precision)
+    source = read(path)
+    try:
+        case = case_of(source, target, wanted, shapes, onnx.load(path, load_external_data=False))
+    except ModelError as error:
+        found = Finding("load", "stop", str(error))
+        return Diagnosis(source.name, target, wanted, (found,))
+    findings = [finding for rule in RULES for finding in rule(case)]
+    findings.sort(key=lambda finding: _LEVELS.index(finding.level))
+    static = not free_dimensions(case.loaded.inputs)
+    return Diagnosis(
+        source.name,
+        target,
+        wanted,
+        tuple(findings),
+        _rewrites(case.decisions),
+        segments(case) if static else None,
+        forecast(case) if wanted == "int8" else None,
+    )
+
+
+def case_of(
+    source: Model,
+    target: Target,
+    precision: Precision,
+    shapes: Shapes,
+    raw: onnx.ModelProto | None = None,
+) -> Case:
+    """The model as far as fusion, its graph at the engine's batch in the opset the device reads.
+
+    raw: the file with its plugin operators, which reading spells out. ModelError as `load`.
+    """
+    loaded = _load(source, shapes)
+    fused = fuse(simplify(loaded), target.fusions)
+    graph = to_graph(_at_batch(fused, target))
+    highest = target.quantization.highest_opset
+    higher = highest is not None and fused.opset > highest
+    obstacle = lower_to(graph, highest) if higher and highest is not None else None
+    return Case(
+        target=target,
+        precision=precision,
+        raw=source.proto if raw is None else raw,
+        loaded=loaded,
+        fused=fused,
+        graph=graph,
+        obstacle=obstacle or "",
+        lowered_from=fused.opset if higher and obstacle is None else 0,
+        decisions=fused.decisions,
+    )
+
+
+def _load(source: Model, shapes: Shapes) -> Model:
+    """The model as it is; free dimensions that a build asks about stay free here."""
+    free = {
+        spec.name: spec.shape
+        for spec in source.inputs
+        if spec.name not in shapes and None in spec.shape[1:]
+    }
+    return load(source, {**shapes, **free})
+
+
+def _at_batch(model: Model, target: Target) -> Model:
+    """The model with its free batch fixed as the engine's is."""
+    batch = target.engine.batch
+    if batch == "dynamic":
+        return model
+    proto = copy_proto(model.proto)
+    fixed = {
+        spec.name: (spec.shape[0] or batch, *spec.shape[1:])
+        for spec in model.inputs
+        if spec.shape and spec.shape[0] is None
+    }
+    free = {spec.name: spec.shape for spec in model.inputs if spec.name not in fixed}
+    apply_shapes(proto, {**free, **fixed}, model.name)
+    return model.derive(proto, model.decisions)
+
+
+def _rewrites(decisions: tuple[Decision, ...]) -> tuple[Rewritten, ...]:
+    applied = [d for d in decisions if d.outcome == "applied"]
+    rows = {rule: [d for d in applied if d.rule == rule] for rule in {d.rule: 0 for d in applied}}
+    return tuple(
+        Rewritten(rule, len(found), sum(d.bytes_saved for d in found))
+        for rule, found in rows.items()
+    )
+
+
+def _dla_rows(found: Segments) -> dict[str, Any]:
+    return {
+        "parts": [{"dla": part.dla, "layers": list(part.layers)} for part in found.parts],
+        "loadables": found.loadables,
+        "transitions": found.transitions,
+        "on_gpu": dict(found.refused),
+    }

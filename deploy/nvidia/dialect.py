@@ -1,0 +1,135 @@
+"""The graph as an NVIDIA device's parser gets it, and as this machine can judge it without one.
+
+A weakly typed compiler takes a float32 graph and chooses types by its flags; a strongly typed one
+computes every layer in the type the graph gives it. A cache describes INT8 beside a float graph,
+which runs here only with the same numbers written into it as Q/DQ: the twin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from deploy.artifacts.model import Decision, Model
+from deploy.artifacts.ranges import Ranges
+from deploy.errors import BuildError
+from deploy.floats.bf16_rounding import with_bf16_rounding
+from deploy.floats.convert_float import convert_float
+from deploy.floats.half_rest import half_rest
+from deploy.fuse import fuse
+from deploy.nvidia.implicit import Implicit, implicit
+from deploy.placement import Exclude
+from deploy.surgery.batch_size import with_fixed_batch
+from deploy.surgery.graph import to_graph, to_model
+from deploy.surgery.lower_opset import lower_to
+from deploy.surgery.raw_input import cast_raw_inputs
+from deploy.surgery.without_qdq import remove_qdq
+from deploy.target import Precision, Target
+
+# fusions by that name put operators into the graph that only a plugin's kernel runs
+_PLUGIN = "plugin_"
+_TYPES: dict[str, Precision] = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+
+
+def simulated(target: Target) -> Target:
+    """The target as it is judged on this machine: ONNX Runtime runs the graph that is shipped, or
+    its twin, without plugin kernels."""
+    form = target.quantization
+    if form.form == "implicit":
+        form = form.model_copy(update={"form": "qdq", "weight_form": "fp32"})
+    update = {"backend": "reference", "quantization": form}
+    return without_plugins(target).model_copy(update=update)
+
+
+def without_plugins(target: Target) -> Target:
+    """The target without the fusions that need a plugin's kernel."""
+    others = tuple(name for name in target.engine_fusions if not name.startswith(_PLUGIN))
+    return target.model_copy(update={"engine_fusions": others})
+
+
+def rest_of(target: Target, precision: Precision) -> Precision:
+    """The float type of what isn't INT8, as the target's inference_precision names it."""
+    if precision != "int8":
+        return precision
+    return _TYPES.get(target.engine.inference_precision.get("int8", ""), "fp32")
+
+
+def as_shipped(model: Model, target: Target, precision: Precision) -> Model:
+    """What the device's parser reads: opset and types it takes, plugin operators it has.
+
+    BuildError when an operator has no form in the newest opset the device reads.
+    """
+    return _fused(_typed(_lowered(model, target), target, precision), target)
+
+
+def as_judged(model: Model, target: Target, precision: Precision) -> Model:
+    """What ONNX Runtime runs in its place: the same graph without plugin operators, its 16 bits
+    written into it where the device's compiler would choose them, bfloat16 as rounded float32."""
+    lowered = _lowered(model, target)
+    typed = _typed(lowered, target, precision)
+    if precision in ("fp16", "bf16") and typed is lowered:
+        typed = convert_float(lowered, precision)
+    return with_bf16_rounding(_fused(typed, target))
+
+
+def described(
+    twin: Model, exact: Model, ranges: Ranges, target: Target, exclude: Exclude
+) -> Implicit:
+    """INT8 as a cache beside the float graph, from the corrected Q/DQ twin.
+
+    exact: the graph that was calibrated and quantized; exclude: what stayed float then.
+    """
+    graph = to_graph(twin)
+    remove_qdq(graph)
+    plain = to_model(graph, exact, ())
+    # the same values by the same names: only biases differ from the graph that was calibrated
+    source = replace(ranges.source, model_sha256=plain.sha256)
+    rest = rest_of(target, "int8")
+    if rest == "bf16":
+        raise BuildError(f"target {target.name!r}: the rest of INT8 in bf16; give f16 or f32")
+    return implicit(plain, replace(ranges, source=source), target, rest=rest, exclude=exclude)
+
+
+def _lowered(model: Model, target: Target) -> Model:
+    """The model in an opset the device reads, with the batch size the engine is built for; itself
+    where it is so."""
+    highest, batch = target.quantization.highest_opset, target.engine.batch
+    if batch != "dynamic":
+        model = with_fixed_batch(model, batch)
+    model = cast_raw_inputs(model)
+    if highest is None or model.opset <= highest:
+        return model
+    graph = to_graph(model)
+    obstacle = lower_to(graph, highest)
+    if obstacle is not None:
+        raise BuildError(
+            f"{model.name}: opset {model.opset}, target {target.name!r} reads up to {highest}, and "
+            f"{obstacle}; export the model with opset {highest}"
+        )
+    reason = f"opset {model.opset} becomes {highest}, the newest the device reads"
+    done = Decision("build", "opset", "applied", model.name, reason)
+    return to_model(graph, model, [*model.decisions, done])
+
+
+def _typed(model: Model, target: Target, precision: Precision) -> Model:
+    """The 16 bits a strongly typed compiler wants to see; the model itself for a weakly typed."""
+    nvidia = target.engine.nvidia
+    if nvidia is None or nvidia.typing != "strong":
+        return model
+    rest = rest_of(target, precision)
+    if rest == "fp32":
+        return model
+    made = half_rest(model, rest) if precision == "int8" else convert_float(model, rest)
+    highest = target.quantization.highest_opset
+    if highest is not None and made.opset > highest:
+        raise BuildError(
+            f"{model.name}: {rest} needs opset {made.opset} in the graph, target {target.name!r} "
+            f"reads up to {highest}; build with --fp16"
+        )
+    return made.derive(made.proto, [*model.decisions, *made.decisions])
+
+
+def _fused(model: Model, target: Target) -> Model:
+    if not target.engine_fusions:
+        return model
+    made = fuse(model, target.engine_fusions)
+    return made.derive(made.proto, [*model.decisions, *made.decisions])
