@@ -23,7 +23,7 @@ from deploy.observation.graph import FLOATS
 from deploy.observation.observe import Observer
 from deploy.observation.overlap import overlapped
 from deploy.observation.probes import Probe
-from deploy.seen import Seen
+from deploy.observation.seen import Seen
 
 # values looked at per tensor and sample for a distribution; extremes see every value
 _VALUES = 4096

@@ -30,8 +30,8 @@ from deploy.floats.widen import in_float32
 from deploy.observation.observe import Observer
 from deploy.observation.overlap import overlapped
 from deploy.observation.probes import Probe
+from deploy.observation.seen import Seen
 from deploy.recipe import Recipe
-from deploy.seen import Seen
 from deploy.task import class_scores
 
 T = TypeVar("T")

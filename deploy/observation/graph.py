@@ -29,8 +29,8 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from deploy.artifacts.model import Model, copy_proto
+from deploy.observation.order import Joint, as_made, in_order
 from deploy.observation.probes import Outlets, Port, Probe, coprime, grid
-from deploy.observed_order import Joint, as_made, in_order
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 # channels of a block in the layout that ONNX Runtime gives convolutions: 8 (AVX2) or 16 (AVX-512)

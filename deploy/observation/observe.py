@@ -20,11 +20,11 @@ from deploy.artifacts.model import Model
 from deploy.backends import reference
 from deploy.batches import feeds_of, fixed_batch, rows
 from deploy.errors import BuildError, CalibrationError, ModelError
-from deploy.finite_tensors import finite_if_small
+from deploy.observation.finite import finite_if_small
 from deploy.observation.graph import FLOATS, observed_graph
 from deploy.observation.overlap import overlapped
 from deploy.observation.probes import Probe
-from deploy.seen import Readout, Seen, seen_whole
+from deploy.observation.seen import Readout, Seen, seen_whole
 
 Advance = Callable[[int], None]
 

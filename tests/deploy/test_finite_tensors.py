@@ -13,7 +13,7 @@ from tiny_models import model, node, normal, samples_of
 from calibrators.samples import Sample
 from deploy.artifacts.model import Model
 from deploy.errors import CalibrationError
-from deploy.finite_tensors import LIMIT, finite_if_small
+from deploy.observation.finite import LIMIT, finite_if_small
 from deploy.observation.observe import Observer
 from deploy.observation.probes import Probe
 

@@ -18,7 +18,7 @@ from deploy.load import load, read
 from deploy.observation.graph import observed_graph
 from deploy.observation.observe import ChannelRange, Observer, channel_ranges
 from deploy.observation.probes import Probe, grid
-from deploy.seen import Seen
+from deploy.observation.seen import Seen
 
 MINILM = ROOT.parent / "shared" / "assets" / "models" / "minilm_l6_trim_fp16stored.onnx"
 

@@ -14,7 +14,6 @@ from plugin_folders import copied, forget, needs_compiler
 from deploy import registry
 from deploy.errors import BuildError, MissingBackendError, RecipeError
 from deploy.plugin import build as plugin_build
-
 from deploy.plugin.build import build_openvino, build_tensorrt, cuda_compiler, cxx_compiler
 from deploy.target import Target
 

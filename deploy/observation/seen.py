@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from deploy.finite_tensors import LIMIT
+from deploy.observation.finite import LIMIT
 from deploy.observation.probes import Outlets, Port, Probe
 
 Outputs = Mapping[str, np.ndarray]
