@@ -112,7 +112,7 @@ def _correction(rungs: Rows) -> str:
     verb = "gained" if after >= before else "lost"
     by = units.decibel(abs(after - before))
     return (
-        f"Corrections {verb} {by} there: {units.decibel(before)} before them, "
+        f"Corrections {verb} {by}: {units.decibel(before)} before them, "
         f"{units.decibel(after)} after."
     )
 
