@@ -13,7 +13,11 @@ Times are medians of CUDA events around single launches, the candidates in turn.
 x and y once each. In int8, PyTorch has no depthwise convolution, so it is compared with float16,
 the fastest that PyTorch has.
 
-This script has been compiled and its arithmetic tested, but it hasn't run on a GPU yet.
+On an NVIDIA H200 (driver 580, CUDA 13.0, PyTorch 2.11.0, 2026-11-20, one run), whose copy reaches
+3.8 to 4.0 TB/s, every result is right and every shuffle_depthwise beats PyTorch by more than 1.8
+times: float32 3.3 to 6.4, float16 2.7 to 5.8, int8 2.2 to 7.9. The share of the copy's bandwidth
+misses its goal in 17 of 18 cases: float32 56 to 83 %, float16 29 to 63 %, int8 11 to 45 %. It falls
+with the bytes per value, so instructions seem to bind there, not memory; that wasn't profiled.
 """
 
 from __future__ import annotations

@@ -33,10 +33,11 @@ from deploy.nvidia.device import check_sizes, device_build, judged_as
 from deploy.package import Findings, check_output, package
 from deploy.placed import check_names
 from deploy.placement import NOTHING
+from deploy.precisions import compared_precisions, quantized_as
 from deploy.recipe import Recipe
 from deploy.simplify import simplify
 from deploy.surgery.graph import to_graph
-from deploy.target import Precision, Target, compared_precisions, offered, with_batch
+from deploy.target import QUANTIZED, Precision, Target, offered, with_batch
 from deploy.work import Work, tool_versions
 
 _AUDIT = "audit.json"
@@ -71,10 +72,10 @@ def precision_of(recipe: Recipe, target: Target) -> Precision:
     if weights_only(recipe):
         if recipe.int8_weights and recipe.int4_weights:
             raise RecipeError("--int8-weights and --int4-weights exclude each other; give one")
-        if recipe.precision == "int8":
+        if recipe.precision in QUANTIZED:
             raise RecipeError(
-                "--int8 quantizes activations too, --int8-weights and --int4-weights leave them "
-                "float; give one of the two"
+                f"--{recipe.precision} quantizes activations too, --int8-weights and "
+                "--int4-weights leave them float; give one of the two"
             )
         wanted = recipe.precision or ("bf16" if "bf16" in target.precisions else "fp32")
     precision = offered(target, wanted)
@@ -83,13 +84,18 @@ def precision_of(recipe: Recipe, target: Target) -> Precision:
             f"--int8-weights, --int4-weights and --dynamic with target {target.name!r}: TensorRT "
             "engines are built with INT8 activations or in float; give --int8 or --fp16"
         )
-    if precision == "int8" and recipe.ranges and recipe.data is None and recipe.eval_data is None:
+    quantized = precision in QUANTIZED
+    if quantized and recipe.ranges and recipe.data is None and recipe.eval_data is None:
         raise RecipeError(
             f"--ranges {recipe.ranges} without samples to judge the engine on: noise would prove "
             "nothing of an engine calibrated on data; give --eval-data or --data"
         )
-    if precision == "int8" and recipe.data is None and recipe.ranges is None:
-        chosen = "--int8" if recipe.precision else f"int8, the default of {target.name!r},"
+    if quantized and recipe.data is None and recipe.ranges is None:
+        chosen = (
+            f"--{precision}"
+            if recipe.precision
+            else f"{precision}, the default of {target.name!r},"
+        )
         raise RecipeError(
             f"{chosen} without --data: ranges come from real samples, never from random numbers. "
             "Give --data, or a float precision such as --fp32"
@@ -118,6 +124,7 @@ class _Build:
     def run(self) -> Findings:
         line, recipe = self.line, self.line.job.recipe
         wanted = with_approximations(with_batch(self.target, recipe.batch), recipe)
+        wanted = quantized_as(wanted, self.precision)
         target, absent = judged_as(wanted)
         loaded = line.model("load", line.source, lambda m: load(m, recipe.shape), recipe.shape)
         graphs = {"source": line.source, "loaded": loaded}
@@ -137,12 +144,12 @@ class _Build:
         for unheard in no_effect(recipe, fused):
             line.job.progress.caution(unheard)
         ranges = choice = audited = shipped = device = None
-        if self.precision == "int8":
+        if self.precision in QUANTIZED:
             graph = to_graph(fused)
-            for candidate in candidates(target, recipe, NOTHING):
+            for candidate in candidates(target, recipe, NOTHING, self.precision):
                 check_names(candidate.exclude, graph)
             audited = self.audited(graphs["loaded"], data)
-            shipped = Int8(Int8Stages(line, target, graphs, data)).ship()
+            shipped = Int8(Int8Stages(line, target, graphs, data, self.precision)).ship()
             judged, ranges, choice = shipped.judged, shipped.ranges, shipped.choice
             graphs |= shipped.graphs
         elif weights_only(recipe):
@@ -257,6 +264,6 @@ def with_approximations(target: Target, recipe: Recipe) -> Target:
 
 def _judging(recipe: Recipe, precision: Precision) -> Recipe:
     """The recipe whose data all judges when nothing is calibrated."""
-    if precision == "int8" or recipe.int4_weights:
+    if precision in QUANTIZED or recipe.int4_weights:
         return recipe
     return recipe.model_copy(update={"data": None, "eval_data": recipe.eval_data or recipe.data})

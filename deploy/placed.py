@@ -13,15 +13,19 @@ from dataclasses import dataclass
 import onnx.defs
 import onnx_graphsurgeon as gs
 
-from calibrators.ranges import Affine, Range, activation_params
+from calibrators.ranges import Range
 from deploy import registry
 from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
 from deploy.errors import CalibrationError, RecipeError, nearest
+from deploy.float8 import NAME as FLOAT8
+from deploy.float8 import OPSET as FLOAT8_OPSET
+from deploy.float8 import Params, activation
 from deploy.layer_kinds import KINDS
 from deploy.placement import Exclude, Placement, SharedScale, one_scale, without
 from deploy.surgery.graph import label, to_graph
 from deploy.surgery.lower_opset import lower_to
+from deploy.surgery.opset import raise_for
 from deploy.target import Quantization, Target
 
 
@@ -35,14 +39,14 @@ class Placed:
     ranges: Mapping[str, Range]
     groups: Mapping[str, SharedScale]
 
-    def params(self, name: str, form: Quantization) -> Affine:
+    def params(self, name: str, form: Quantization) -> Params:
         """The parameters of an activation; CalibrationError when it has no range."""
         found = self.ranges.get(name)
         if found is None:
             raise CalibrationError(
                 f"no range for tensor {name!r}; the ranges belong to another graph, calibrate again"
             )
-        return activation_params(found, form.activation_dtype, form.activation_symmetric)
+        return activation(found, form)
 
     def shared_with(self, name: str) -> str:
         """Words for the tensors of the same scale; empty where there are none."""
@@ -70,7 +74,9 @@ def place(model: Model, ranges: Ranges, target: Target, exclude: Exclude) -> Pla
     _lower(graph, model, target)
     placement = without(registry.load("placement", target.placement)(graph), exclude)
     if not placement.activations:
-        left = f": {placement.skipped[0].reason}" if placement.skipped else ""
+        said = [d.reason for d in placement.skipped if d.rule == "exclude"]
+        said += [d.reason for d in placement.skipped]
+        left = f": {said[0]}" if said else ""
         raise CalibrationError(
             f"{model.name}: nothing to quantize in {len(graph.nodes)} nodes{left}; build a float "
             "precision, such as --fp32"
@@ -102,6 +108,10 @@ def _lower(graph: gs.Graph, model: Model, target: Target) -> None:
             f"{model.name}: opset {model.opset}, target {target.name!r} reads up to {highest}, and "
             f"{obstacle}; export the model with opset {highest}"
         )
+    if target.quantization.activation_dtype == FLOAT8:
+        refused = raise_for(graph, FLOAT8_OPSET, "fp8", ())
+        if refused is not None:
+            raise CalibrationError(f"{model.name}: {refused}; export the model with that opset")
 
 
 def check_names(exclude: Exclude, graph: gs.Graph) -> None:

@@ -8,10 +8,16 @@ from typing import Literal
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from calibrators.ranges import Affine, weight_params
+from calibrators.float8 import Float8
+from calibrators.ranges import Affine
 from deploy.artifacts.model import Decision, Model
 from deploy.artifacts.ranges import Ranges
 from deploy.errors import CalibrationError
+from deploy.float8 import IR_VERSION as FLOAT8_IR
+from deploy.float8 import NAME as FLOAT8
+from deploy.float8 import Params, code_type, zero_point
+from deploy.float8 import constant as quantized_constant
+from deploy.float8 import weight as weight_params
 from deploy.fuse import fuse
 from deploy.placed import Placed, place
 from deploy.placement import NOTHING, ActivationQuant, Exclude, WeightQuant
@@ -26,7 +32,7 @@ def quantize(model: Model, ranges: Ranges, target: Target, *, exclude: Exclude =
     """The model with QuantizeLinear/DequantizeLinear where the target's placement wants them.
 
     Weights: symmetric, per output channel unless the target says per tensor; activations: per
-    tensor, uint8 or int8 as the target says. exclude: what stays in float all the same. The
+    tensor, uint8, int8 or float8 as the target says. exclude: what stays in float all the same. The
     target's quantized_fusions then let data move as integers. CalibrationError when a tensor has
     no range, the ranges are another model's, or no layer can be quantized; RecipeError for an
     exclusion of something that isn't there.
@@ -45,7 +51,10 @@ def quantize(model: Model, ranges: Ranges, target: Target, *, exclude: Exclude =
         surgeon.quantize_weight(weight)
         if form.bias_form == "int32":
             surgeon.quantize_bias(weight)
-    moved = fuse(to_model(placed.graph, model, ()), target.quantized_fusions)
+    made = to_model(placed.graph, model, ())
+    if form.activation_dtype == FLOAT8:
+        made.proto.ir_version = max(made.proto.ir_version, FLOAT8_IR)
+    moved = fuse(made, target.quantized_fusions)
     decisions = [*surgeon.decisions, *placed.placement.skipped, *moved.decisions]
     return moved.derive(moved.proto, decisions)
 
@@ -78,15 +87,13 @@ class _Surgeon:
 
     def quantize_weight(self, placed: WeightQuant) -> None:
         tensor = placed.node.inputs[placed.index]
-        axis = placed.axis if self.form.weight_per_channel else None
-        key = (tensor.name, axis)
+        key = (tensor.name, placed.axis if self.form.weight_per_channel else None)
         if key not in self.stored:
             _check_float(tensor, placed.node)
-            params = weight_params(np.asarray(tensor.values), axis, self.form.weight_bits)
+            params = weight_params(np.asarray(tensor.values), placed.axis, self.form)
             self.stored[key] = self._weight(tensor, params)
-            reason = (
-                f"int8 within ±{params.qmax}, {_count(params)}, weights of {label(placed.node)}"
-            )
+            kind = FLOAT8 if isinstance(params, Float8) else f"int8 within ±{params.qmax}"
+            reason = f"{kind}, {_count(params)}, weights of {label(placed.node)}"
             self._decide("weight", tensor.name, reason)
         placed.node.inputs[placed.index] = self.stored[key]
 
@@ -110,28 +117,29 @@ class _Surgeon:
         node.inputs[2] = self._integers(name, params.quantize(flat.astype(np.float64)), params)
         self._decide("bias", node.inputs[2].name, f"int32, {_count(params)}, of {label(node)}")
 
-    def _pair(self, tensor: gs.Tensor, name: str, params: Affine) -> gs.Variable:
-        integers = gs.Variable(f"{name}/quantized", params.zero_point.dtype, tensor.shape)
+    def _pair(self, tensor: gs.Tensor, name: str, params: Params) -> gs.Variable:
+        integers = gs.Variable(f"{name}/quantized", code_type(params), tensor.shape)
         floats = gs.Variable(f"{name}/dequantized", tensor.dtype, tensor.shape)
         self._node("QuantizeLinear", tensor, integers, params)
         self._node("DequantizeLinear", integers, floats, params)
         return floats
 
-    def _weight(self, tensor: gs.Tensor, params: Affine) -> gs.Variable:
+    def _weight(self, tensor: gs.Tensor, params: Params) -> gs.Variable:
         name = tensor.name if params.axis in (0, None) else f"{tensor.name}/axis{params.axis}"
         if self.form.weight_form == "fp32":
             return self._pair(tensor, name, params)
         return self._integers(name, params.quantize(np.asarray(tensor.values)), params)
 
-    def _integers(self, name: str, values: np.ndarray, params: Affine) -> gs.Variable:
-        integers = gs.Constant(f"{name}/{values.dtype}", values)
+    def _integers(self, name: str, values: np.ndarray, params: Params) -> gs.Variable:
+        kind = FLOAT8 if isinstance(params, Float8) else values.dtype
+        integers = quantized_constant(values, params, f"{name}/{kind}")
         floats = gs.Variable(f"{name}/dequantized", np.dtype(np.float32), values.shape)
         self._node("DequantizeLinear", integers, floats, params)
         return floats
 
-    def _node(self, op: str, source: gs.Tensor, out: gs.Variable, params: Affine) -> None:
+    def _node(self, op: str, source: gs.Tensor, out: gs.Variable, params: Params) -> None:
         scale = gs.Constant(f"{out.name}/scale", params.scale)
-        zero = gs.Constant(f"{out.name}/zero_point", params.zero_point)
+        zero = quantized_constant(zero_point(params), params, f"{out.name}/zero_point")
         attrs = {} if params.axis is None else {"axis": params.axis}
         self.scales[id(out)] = params.scale
         self.placed.graph.nodes.append(
@@ -169,11 +177,13 @@ def _why_float_bias(values: np.ndarray, step: np.ndarray) -> str | None:
     return None
 
 
-def _count(params: Affine) -> str:
+def _count(params: Params) -> str:
     return "1 scale" if params.axis is None else f"{params.scale.size} scales"
 
 
-def _described(params: Affine, reason: str) -> str:
+def _described(params: Params, reason: str) -> str:
+    if isinstance(params, Float8):
+        return f"{FLOAT8}, scale {float(params.scale):.6g}, {reason}"
     return (
         f"{params.zero_point.dtype}, scale {float(params.scale):.6g}, "
         f"zero point {int(params.zero_point)}, {reason}"

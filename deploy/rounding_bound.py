@@ -12,6 +12,8 @@ from calibrators.samples import Sample
 from deploy.artifacts.model import Model, copy_proto
 from deploy.backends import reference
 from deploy.compared import add, compared
+from deploy.float8 import FLOAT8
+from deploy.float8_noise import float8_noise
 from deploy.metrics import Error
 
 _SEED = 1120  # a float32 attribute: small, so that neighbours differ
@@ -21,7 +23,8 @@ def rounding_bound(model: Model, samples: Iterable[Sample]) -> dict[str, float]:
     """SQNR in dB per output, between a Q/DQ graph and itself with every activation moved by a
     uniform amount of up to one step before it is rounded; empty without Q/DQ.
 
-    A step is the scale, so that each integer differs by at most one from the graph's own.
+    A step of integers is the scale, so that each differs by at most one from the graph's own; of
+    float8 it is the distance to the neighbour.
     """
     noisy = shaken(model)
     if noisy is None:
@@ -42,26 +45,30 @@ def shaken(model: Model) -> Model | None:
     nodes, count = [], 0
     for node in graph.node:
         if node.op_type == "QuantizeLinear" and node.input[0] not in stored:
-            step = float(numpy_helper.to_array(stored[node.input[1]]))
-            source, noise, sum_ = node.input[0], f"{node.name}/noise", f"{node.name}/moved"
-            nodes.append(
-                helper.make_node(
-                    "RandomUniformLike",
-                    [source],
-                    [noise],
-                    low=-step,
-                    high=step,
-                    seed=float(_SEED + count),
-                )
-            )
-            nodes.append(helper.make_node("Add", [source, noise], [sum_]))
-            node.input[0] = sum_
+            scale = numpy_helper.to_array(stored[node.input[1]])
+            names, seed = (node.input[0], f"{node.name}/moved"), float(_SEED + count)
+            if stored[node.input[2]].data_type == FLOAT8:
+                made, constants = float8_noise(names, scale, 1.0, seed)
+                graph.initializer.extend(constants)
+            else:
+                made = _noise(names, float(scale), seed)
+            nodes += made
+            node.input[0] = names[1]
             count += 1
         nodes.append(node)
     if not count:
         return None
-    made = onnx.GraphProto()
-    made.node.extend(nodes)
+    whole = onnx.GraphProto()
+    whole.node.extend(nodes)
     del graph.node[:]
-    graph.node.extend(made.node)
+    graph.node.extend(whole.node)
     return model.derive(proto, ())
+
+
+def _noise(names: tuple[str, str], step: float, seed: float) -> list[onnx.NodeProto]:
+    source, made = names
+    noise = f"{made}/noise"
+    return [
+        helper.make_node("RandomUniformLike", [source], [noise], low=-step, high=step, seed=seed),
+        helper.make_node("Add", [source, noise], [made]),
+    ]

@@ -14,7 +14,9 @@ from deploy.errors import RecipeError
 from deploy.nvidia.settings import Nvidia
 from deploy.validation import explain
 
-Precision = Literal["fp32", "fp16", "bf16", "int8"]
+Precision = Literal["fp32", "fp16", "bf16", "int8", "fp8"]
+# what needs ranges: activations and weights in 8 bits
+QUANTIZED: tuple[Precision, ...] = ("int8", "fp8")
 
 
 class _Table(BaseModel):
@@ -51,7 +53,7 @@ class EngineSettings(_Table):
 
 
 class Quantization(_Table):
-    """The form INT8 takes on the device: what the placement emits.
+    """The form 8 bits take on the device: what the placement emits.
 
     form: "qdq" writes QuantizeLinear/DequantizeLinear into the graph, "implicit" leaves the graph
     float and describes INT8 beside it (a calibration cache and a precision per layer).
@@ -62,7 +64,7 @@ class Quantization(_Table):
     """
 
     form: Literal["qdq", "implicit"] = "qdq"
-    activation_dtype: Literal["uint8", "int8"] = "uint8"
+    activation_dtype: Literal["uint8", "int8", "float8e4m3fn"] = "uint8"
     activation_symmetric: bool = False
     weight_bits: int = Field(default=8, ge=2, le=8)
     weight_per_channel: bool = True
@@ -79,6 +81,17 @@ class Quantization(_Table):
                 "weights; TensorRT's cache means int8, symmetric, 8 bits, one scale per channel"
             )
         return self
+
+
+class Float8(_Table):
+    """How FP8 is placed, where the device has it: the rest of its form is always the same.
+
+    keep_float: kinds of layers as `deploy.layer_kinds` names them; why: the reason for it.
+    """
+
+    placement: str
+    keep_float: tuple[str, ...] = ()
+    why: str = ""
 
 
 class WeightOnly(_Table):
@@ -161,6 +174,7 @@ class Target(_Table):
     notes: tuple[str, ...] = ()
     engine: EngineSettings = EngineSettings()
     quantization: Quantization = Quantization()
+    float8: Float8 | None = None
     weights: WeightOnly = WeightOnly()
     roofline: Roofline
     tolerances: dict[Precision, Tolerance] = {}
@@ -171,6 +185,20 @@ class Target(_Table):
         twice = next((name for name in names if names.count(name) > 1), None)
         if twice is not None:
             raise ValueError(f"two variants are named {twice!r}; give each a name of its own")
+        return self
+
+    @model_validator(mode="after")
+    def _float8_says_where(self) -> Target:
+        if "fp8" not in self.precisions:
+            return self
+        nvidia = self.engine.nvidia
+        if self.float8 is None:
+            raise ValueError("precisions with fp8 and no [float8]; it names the placement")
+        if nvidia is None or nvidia.typing != "strong" or self.quantization.form != "qdq":
+            raise ValueError(
+                "precisions with fp8: only a strongly typed NVIDIA target with Q/DQ in its graph "
+                'has it; leave it out, or give typing = "strong" and form = "qdq"'
+            )
         return self
 
     @classmethod
@@ -187,16 +215,6 @@ class Target(_Table):
     def tolerance(self, precision: Precision) -> Tolerance:
         """What parity accepts at that precision; nothing is gated where the file gives none."""
         return self.tolerances.get(precision, Tolerance())
-
-
-def compared_precisions(target: Target, precision: str) -> list[Precision]:
-    """What an engine is timed beside: float32, and the fastest float type the target has."""
-    # fp16 is as fast on NVIDIA's, and keeps three bits more
-    half: Precision = "fp16"
-    if "bf16" in target.precisions and target.engine.nvidia is None:
-        half = "bf16"
-    wanted: list[Precision] = ["fp32", half]
-    return [p for p in wanted if p in target.precisions and p != precision]
 
 
 def with_batch(target: Target, batch: int | Literal["dynamic"] | None) -> Target:
@@ -259,7 +277,7 @@ def _merge(base: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
 def _check_names(target: Target, source: str) -> None:
     for kind, names in (
         ("backend", [target.backend]),
-        ("placement", [target.placement]),
+        ("placement", [target.placement, *([target.float8.placement] if target.float8 else [])]),
         ("fusion", [*target.fusions, *target.quantized_fusions, *target.engine_fusions]),
         ("equalization", list(target.equalizations)),
         ("correction", list(target.corrections)),

@@ -21,7 +21,12 @@ _CHAPTERS = {
     "ov": "CPUs and Intel devices, through OpenVINO",
 }
 # what a file's comments say about, by the table they stand above
-_SOURCED = {"engine.nvidia": "software", "quantization": "INT8", "roofline": "roofline"}
+_SOURCED = {
+    "engine.nvidia": "software",
+    "quantization": "INT8",
+    "float8": "FP8",
+    "roofline": "roofline",
+}
 _HEAD = """# Targets
 
 Made from `deploy/targets/*.toml` by `python -m deploy.target_page docs/targets.md`; change those
@@ -92,6 +97,7 @@ def _section(target: Target) -> str:
         ("software", _software(target)),
         ("precisions", _precisions(target)),
         ("INT8", _int8(target)),
+        ("FP8", _fp8(target)),
         ("roofline", _roofline(target)),
         ("proven", f"*{RUNGS[rung]}*. {done}"),
         ("remains", remains(target)),
@@ -144,6 +150,13 @@ def _int8(target: Target) -> str:
         way += ", weights in float32"
     opset = f"; opset up to {form.highest_opset}" if form.highest_opset else ""
     return way + opset
+
+
+def _fp8(target: Target) -> str:
+    if target.float8 is None:
+        return ""
+    beside = target.float8.why or "convolutions of one group and matrix products"
+    return f"Q/DQ in the graph, float8e4m3fn, no zero points; {beside}; the rest in float16"
 
 
 def _roofline(target: Target) -> str:

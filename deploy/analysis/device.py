@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from deploy import registry
 from deploy.analysis.probe import Measured
 from deploy.errors import RecipeError, nearest
+from deploy.precisions import computed_in
 from deploy.target import Precision, Roofline, Target
 from deploy.validation import explain
 
@@ -58,6 +59,10 @@ class Device:
         """The device a target is for."""
         return cls(target.name, target.title, target.roofline, target.notes, target)
 
+    def rest(self, precision: Precision) -> Precision:
+        """The float type beside 8 bits, where there is a target to say it."""
+        return computed_in(self.target, precision) if self.target else precision
+
     def measured(self, probe: Measured) -> Device:
         """The same device with this machine's own figures in place of the file's."""
         figures = {
@@ -71,7 +76,7 @@ class Device:
     @property
     def precisions(self) -> tuple[Precision, ...]:
         """What it has a rate for, the widest first."""
-        order: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8")
+        order: tuple[Precision, ...] = ("fp32", "fp16", "bf16", "int8", "fp8")
         return tuple(p for p in order if p in self.roofline.peak_flops)
 
 

@@ -22,7 +22,7 @@ import onnx_graphsurgeon as gs
 from deploy.analysis.flops import node_flops
 from deploy.artifacts.model import Model
 from deploy.surgery.graph import elements, label, producer, to_graph
-from deploy.target import Precision
+from deploy.target import QUANTIZED, Precision
 
 _Q, _DQ = "QuantizeLinear", "DequantizeLinear"
 # relabel a shape: the output is the first input's memory
@@ -62,8 +62,8 @@ class Layers:
 
     @property
     def quantized(self) -> bool:
-        """Whether the graph says itself which layers are INT8."""
-        return any(layer.precision == "int8" for layer in self.costs)
+        """Whether the graph says itself which layers are in 8 bits."""
+        return any(layer.precision in QUANTIZED for layer in self.costs)
 
 
 def layer_costs(model: Model) -> Layers:
@@ -171,7 +171,7 @@ def _folds(node: gs.Node, outputs: set[int]) -> bool:
 
 
 def _precision(node: gs.Node) -> Precision:
-    """The type a layer computes in: int8 when all of its data is 8-bit."""
+    """The type a layer computes in: int8 or fp8 when all of its data is 8-bit."""
     if node.op in _INTEGER:
         return "int8"
     operands = node.inputs[:2] if node.op in _PRODUCTS else node.inputs
@@ -179,7 +179,7 @@ def _precision(node: gs.Node) -> Precision:
     data = [t for t in computed if _is_float(_dtype(t))]
     read = [_read_as(t) for t in data]
     if node.op not in (_Q, _DQ) and read and not any(_is_float(dtype) for dtype in read):
-        return "int8"
+        return "fp8" if any(str(dtype).startswith("float8") for dtype in read) else "int8"
     wide = next((str(dtype) for dtype in read if _is_float(dtype)), "float32")
     return _NAMES.get(wide, "fp32")
 

@@ -2,7 +2,8 @@
 
 A float graph is predicted at every precision the device has: its floating-point values then have
 that precision's size. A graph with Q/DQ says itself what is INT8: there the precision is that of
-the float layers, and "int8" means the graph as it is written. Where a device has no rate for a
+the float layers, and "int8" or "fp8" means the graph as it is written, its float layers in the
+type that the target has beside it. Where a device has no rate for a
 layer's type it computes the layer in the nearest one it has.
 
 Predictions are a bound: no cache, no overlap between layers, no overhead per layer.
@@ -16,14 +17,15 @@ from typing import Any, Literal
 
 from deploy.analysis.device import Device
 from deploy.analysis.layer_cost import LayerCost, Layers
-from deploy.target import Precision, Roofline
+from deploy.target import QUANTIZED, Precision, Roofline
 
-_BYTES: Mapping[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1}
+_BYTES: Mapping[Precision, int] = {"fp32": 4, "fp16": 2, "bf16": 2, "int8": 1, "fp8": 1}
 _WIDER: Mapping[Precision, tuple[Precision, ...]] = {
     "fp32": ("fp32", "fp16", "bf16", "int8"),
     "fp16": ("fp16", "fp32", "bf16", "int8"),
     "bf16": ("bf16", "fp16", "fp32", "int8"),
     "int8": ("int8", "fp16", "bf16", "fp32"),
+    "fp8": ("fp8", "fp16", "bf16", "fp32"),
 }
 
 
@@ -48,13 +50,13 @@ class Predicted:
 
 def layer_precision(layers: Layers, layer: LayerCost, wanted: Precision | None) -> Precision:
     """The type a layer computes in when the model is run at `wanted`; None is as written."""
-    as_written = wanted is None or (layers.quantized and wanted == "int8")
-    return layer.precision if as_written or layer.precision == "int8" else wanted or "fp32"
+    as_written = wanted is None or (layers.quantized and wanted in QUANTIZED)
+    return layer.precision if as_written or layer.precision in QUANTIZED else wanted or "fp32"
 
 
 def layer_bytes(layers: Layers, layer: LayerCost, wanted: Precision | None) -> int:
     """A layer's traffic when the model's float values have the size of `wanted`."""
-    if wanted is None or (layers.quantized and wanted == "int8"):
+    if wanted is None or (layers.quantized and wanted in QUANTIZED):
         return layer.bytes
     return layer.bytes - layer.float_bytes + layer.floats * _BYTES[wanted]
 
@@ -71,15 +73,21 @@ def predict(layers: Layers, roofline: Roofline, wanted: Precision | None) -> lis
     return found
 
 
+def _on(layers: Layers, device: Device, precision: Precision) -> list[Predicted]:
+    """Every layer on a device; of a graph in 8 bits the rest is in the target's float type."""
+    as_written = layers.quantized and precision in QUANTIZED
+    return predict(layers, device.roofline, device.rest(precision) if as_written else precision)
+
+
 def rate(roofline: Roofline, precision: Precision) -> float:
     """The device's FLOP/s at that precision, or at the nearest it has."""
     return next(roofline.peak_flops[p] for p in _WIDER[precision] if p in roofline.peak_flops)
 
 
 def own_precision(layers: Layers) -> Precision:
-    """What a graph is as it is written: int8 with Q/DQ, else the type most of its FLOPs have."""
+    """What a graph is as it is written: int8 or fp8 with Q/DQ, else the type of most FLOPs."""
     if layers.quantized:
-        return "int8"
+        return next(layer.precision for layer in layers.costs if layer.precision in QUANTIZED)
     flops: dict[Precision, int] = {}
     for layer in layers.costs:
         flops[layer.precision] = flops.get(layer.precision, 0) + layer.flops
@@ -90,8 +98,9 @@ def offered(layers: Layers, device: Device, wanted: Precision | None) -> list[Pr
     """The precisions to predict: the one that is wanted, else all that mean something."""
     found = list(device.precisions)
     if layers.quantized and wanted is None:
-        # the float types say nothing about a graph whose layers are INT8
-        found = ["int8"] if "int8" in found else found[:1]
+        # the others say nothing about a graph whose layers are in 8 bits
+        own = own_precision(layers)
+        found = [own] if own in found else found[:1]
     return [p for p in found if wanted in (None, p)]
 
 
@@ -107,7 +116,7 @@ def analysis(
 ) -> dict[str, Any]:
     """Totals, layers and devices as plain JSON; `wanted` sets the sizes, None is as written."""
     shown = {d.name: shown_precision(layers, d, wanted) for d in devices}
-    times = {d.name: predict(layers, d.roofline, shown[d.name]) for d in devices if shown[d.name]}
+    times = {d.name: _on(layers, d, p) for d in devices if (p := shown[d.name]) is not None}
     rows = []
     for index, layer in enumerate(layers.costs):
         moved = layer_bytes(layers, layer, wanted)
@@ -169,8 +178,7 @@ def _device(
         "on_chip_bytes": roofline.on_chip_bytes,
         "layers_at": shown,
         "precisions": {
-            p: _summed(predict(layers, roofline, p), roofline)
-            for p in offered(layers, device, wanted)
+            p: _summed(_on(layers, device, p), roofline) for p in offered(layers, device, wanted)
         },
     }
 

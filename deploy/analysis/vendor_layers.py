@@ -1,4 +1,4 @@
-"""Which layers the vendor's compiler made INT8 kernels of, and why not the others.
+"""Which layers the vendor's compiler made 8-bit kernels of, and why not the others.
 
 `deploy.analysis.layer_precision` says what was asked for; this says what came of it: a compiler may
 read integers, turn them into floats and multiply those.
@@ -13,6 +13,7 @@ import onnx
 
 from deploy.artifacts.engine import Layer
 from deploy.artifacts.model import Model
+from deploy.precisions import in_words as kind
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # what only hands integers on, between DequantizeLinear and the layer
@@ -20,7 +21,7 @@ _MOVES = ("Reshape", "Transpose", "Flatten", "Squeeze", "Unsqueeze", "MaxPool")
 # kinds of fused layers that prepare, activate and requantize around a layer that multiplies:
 # TensorRT-RTX's generated kernels, TensorRT's copies
 _AROUND = ("kgen", "reformat", "pointwise", "shuffle", "constant", "cast", "noop")
-_INT8 = ("int8", "uint8", "i8", "u8")
+_EIGHT_BITS = ("int8", "uint8", "i8", "u8", "fp8")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,8 @@ class VendorLayer:
     """A layer of the graph that multiplies, as the vendor executes it.
 
     kernel, precision: the vendor's words, empty where its list doesn't name the layer. asked: the
-    graph wants INT8, int8: the vendor's kernel reads it. reason: why not, empty where it does.
+    graph wants 8 bits, int8: the vendor's kernel reads them, INT8 or FP8. reason: why not, empty
+    where it does.
     """
 
     layer: str
@@ -69,10 +71,10 @@ def refused(rows: Iterable[VendorLayer]) -> list[VendorLayer]:
     return [row for row in rows if row.asked and not row.int8]
 
 
-def in_words(rows: Sequence[VendorLayer], most: int = 3) -> str:
-    """How many layers read INT8, and the first exceptions with their reasons."""
+def in_words(rows: Sequence[VendorLayer], precision: str = "int8", most: int = 3) -> str:
+    """How many layers read the precision's 8 bits, and the first exceptions with their reasons."""
     others = [row for row in rows if not row.int8]
-    counted = f"{len(rows) - len(others)} of {len(rows)} layers with weights read INT8"
+    counted = f"{len(rows) - len(others)} of {len(rows)} layers with weights read {kind(precision)}"
     named = "; ".join(f"{row.layer}: {row.reason}" for row in others[:most])
     more = f"; and {len(others) - most} more" if len(others) > most else ""
     return f"{counted}; {named}{more}" if others else counted
@@ -87,7 +89,7 @@ def _row(
     label = _label(node)
     asked = all(_dequantized(name, makers) for name in node.input[:2])
     precision = executed.precision if executed else ""
-    int8 = precision.split(" -> ")[0].split("+")[0].split(" ")[0].lower() in _INT8
+    int8 = precision.split(" -> ")[0].split("+")[0].split(" ")[0].lower() in _EIGHT_BITS
     return VendorLayer(
         layer=label,
         operator=node.op_type,
@@ -105,7 +107,7 @@ def _reason(asked: bool, executed: Layer | None, kept: str) -> str:
     if executed is None:
         return "the compiler's list doesn't name it"
     what = executed.precision or "a type it doesn't tell"
-    return f"the compiler chose {what} ({executed.kind}) although the graph asks for INT8"
+    return f"the compiler chose {what} ({executed.kind}) although the graph asks for 8 bits"
 
 
 def _by_origin(layers: Iterable[Layer]) -> dict[str, list[Layer]]:

@@ -18,6 +18,7 @@ from deploy.floats.widen import in_float32
 from deploy.target import EngineSettings
 
 _FILE = "model.onnx"
+_FLOAT8 = 17  # TensorProto.FLOAT8E4M3FN
 
 
 def build(
@@ -150,12 +151,23 @@ def _session(model: Model, threads: int, exact: bool, in_order: bool) -> Any:
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 4
+    disabled: list[str] = []
     if in_order:
         options.execution_order = ort.ExecutionOrder.PRIORITY_BASED
+    if any(weight.data_type == _FLOAT8 for weight in model.proto.graph.initializer):
+        # ONNX Runtime 1.31 takes any Q/DQ for integers: it makes a QLinearConv, which knows no
+        # float8, and looks for the integers' limits
+        options.add_session_config_entry("session.disable_quant_qdq", "1")
+        disabled = ["ClipQuantRewrite", "ReluQuantRewrite"]
     if exact:
         options.graph_optimization_level = ort.GraphOptimizationLevel.ORT_DISABLE_ALL
     try:
-        return ort.InferenceSession(model.serialized, options, providers=["CPUExecutionProvider"])
+        return ort.InferenceSession(
+            model.serialized,
+            options,
+            providers=["CPUExecutionProvider"],
+            disabled_optimizers=disabled,
+        )
     # ONNX Runtime's exceptions share no base class of their own
     except Exception as error:
         raise BuildError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,28 +24,33 @@ from deploy.on_device.trt_build import build_plan
 from deploy.on_device.trt_library import library_version, load_library, version_text
 from deploy.on_device.trt_plan import BuildPlan
 from deploy.on_device.trt_run import Runner
+from deploy.plugin.libraries import Library, compiled_for_tensorrt, read, stored
 from deploy.target import EngineSettings
 
 _ENGINE = "model.engine"
 _IO = "engine.json"
-_PLUGINS = "onnx_deploy"  # the domain of their operators
 _TYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 
 
 def build(model: Model, settings: EngineSettings, precision: str) -> TrtEngine:
     """Compile a model for this GPU; BuildError when TensorRT refuses it, or isn't the target's."""
     nvidia = _nvidia(settings)
-    plan = _plan(model, settings, nvidia, precision)
     trt = _library_for(nvidia)
+    plan = _plan(model, settings, nvidia, precision)
     with _as_build_error(f"{model.name}: "):
+        libraries = compiled_for_tensorrt(
+            model.proto, model.name, nvidia.compute_capability, str(trt.__version__)
+        )
+        plan.plugin_libraries = [str(library.file) for library in libraries]
         built = build_plan(trt, plan)
         if built.problems:
             raise DeviceError("; ".join(built.problems))
-        runner = Runner(trt, built.engine, dla_core=_dla_core(nvidia))
+        runner = Runner(trt, built.engine, plan.plugin_libraries, _dla_core(nvidia))
     inputs = _in_engine(model.inputs, runner.inputs, plan)
     outputs = _in_engine(model.outputs, runner.outputs, plan)
     layers = tuple(_layer(row) for row in built.layers)
-    return TrtEngine(trt, runner, built.engine, inputs, outputs, layers, _rest(settings, precision))
+    file = EngineFile(built.engine, libraries)
+    return TrtEngine(trt, runner, file, inputs, outputs, layers, _rest(settings, precision))
 
 
 def load(folder: Path, settings: EngineSettings, precision: str) -> TrtEngine:
@@ -56,14 +62,18 @@ def load(folder: Path, settings: EngineSettings, precision: str) -> TrtEngine:
         outputs = tuple(_spec_from(row) for row in described["outputs"])
         layers = tuple(_layer(row) for row in described["layers"])
         content = (folder / _ENGINE).read_bytes()
+        rows = described.get("libraries", [])
     except OSError as error:
         raise BuildError(f"{folder}: {error.strerror}: no engine there; build it again") from None
     except (ValueError, KeyError, TypeError) as error:
         raise BuildError(f"{folder}: damaged engine: {one_line(error)}; build it again") from None
     trt = _library_for(nvidia)
     with _as_build_error(f"{folder}: "):
-        runner = Runner(trt, content, dla_core=_dla_core(nvidia))
-    return TrtEngine(trt, runner, content, inputs, outputs, layers, _rest(settings, precision))
+        libraries = read(folder, rows)
+        paths = [str(library.file) for library in libraries]
+        runner = Runner(trt, content, paths, _dla_core(nvidia))
+    file = EngineFile(content, libraries)
+    return TrtEngine(trt, runner, file, inputs, outputs, layers, _rest(settings, precision))
 
 
 def why_not_here(settings: EngineSettings) -> str | None:
@@ -75,6 +85,14 @@ def why_not_here(settings: EngineSettings) -> str | None:
     return None
 
 
+@dataclass(frozen=True)
+class EngineFile:
+    """What an engine is on disk: its bytes, and the kernels of ours that it loads."""
+
+    content: bytes
+    libraries: tuple[Library, ...] = ()
+
+
 class TrtEngine(Engine):
     """An engine on this machine's GPU. It takes and gives the model's own types: where TensorRT 8
     has int32 for an int64, values are converted."""
@@ -83,7 +101,7 @@ class TrtEngine(Engine):
         self,
         trt: Any,
         runner: Runner,
-        content: bytes,
+        file: EngineFile,
         inputs: tuple[TensorSpec, ...],
         outputs: tuple[TensorSpec, ...],
         layers: tuple[Layer, ...],
@@ -92,18 +110,20 @@ class TrtEngine(Engine):
         super().__init__(inputs, outputs)
         self._trt = trt
         self._runner = runner
-        self._content = content
+        self._file = file
         self._layers = layers
         self._rest = rest
 
     def save(self, folder: Path) -> None:
-        write_aside(folder / _ENGINE, self._content)
-        rows = {
+        write_aside(folder / _ENGINE, self._file.content)
+        rows: dict[str, Any] = {
             "inputs": [_row(spec) for spec in self.inputs],
             "outputs": [_row(spec) for spec in self.outputs],
             "layers": [vars(layer) for layer in self._layers],
             "library": version_text(self._trt),
         }
+        if self._file.libraries:
+            rows["libraries"] = stored(self._file.libraries, folder)
         write_aside(folder / _IO, json_bytes(rows))
 
     def close(self) -> None:
@@ -185,12 +205,6 @@ def _dla_core(nvidia: Nvidia) -> int | None:
 
 def _plan(model: Model, settings: EngineSettings, nvidia: Nvidia, precision: str) -> BuildPlan:
     nodes = model.proto.graph.node
-    plugins = sorted({node.op_type for node in nodes if node.domain == _PLUGINS})
-    if plugins:
-        raise BuildError(
-            f"{model.name}: {', '.join(plugins)} of plugins, which are compiled on the device by "
-            "its finish.py and not here; leave the plugin fusions out of the target"
-        )
     quantized = any(node.op_type == "DequantizeLinear" for node in nodes)
     if precision == "int8" and not quantized:
         raise BuildError(

@@ -140,6 +140,6 @@ def _slower(measured: dict[str, Any], precision: str) -> str | None:
 
     found = compared({name: row["median_ms"] for name, row in measured.items()}, precision)
     text = found.words(precision) if found else ""
-    if not found or not text or (found.tie and precision != "int8"):
+    if not found or not text or (found.tie and precision not in ("int8", "fp8")):
         return None
     return f"note       {text}; consider --{found.other}"

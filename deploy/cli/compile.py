@@ -53,18 +53,19 @@ def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:
 
 
 def _precision(recipe: Recipe, target: Target, model: Model) -> Precision:
-    """The recipe's, or what the graph is: int8 where it holds Q/DQ, else float."""
+    """The recipe's, or what the graph is: int8 or fp8 where it holds Q/DQ, else float."""
     from deploy.errors import RecipeError
-    from deploy.target import offered
+    from deploy.float8 import holds_float8
+    from deploy.target import QUANTIZED, offered
 
     quantized = any(node.op_type == "QuantizeLinear" for node in model.proto.graph.node)
-    if recipe.precision == "int8" and not quantized:
+    if recipe.precision in QUANTIZED and not quantized:
         raise RecipeError(
-            f"--int8, but {model.name} holds no Q/DQ; `deploy quantize` it first, or give a float "
-            "precision such as --fp32"
+            f"--{recipe.precision}, but {model.name} holds no Q/DQ; `deploy quantize` it first, or "
+            "give a float precision such as --fp32"
         )
     floats: list[Precision] = [target.default_precision, "fp32", "fp16"]
-    natural: Precision = (
-        "int8" if quantized else next(p for p in floats if p != "int8" and p in target.precisions)
-    )
+    natural = next(p for p in floats if p not in QUANTIZED and p in target.precisions)
+    if quantized:
+        natural = "fp8" if holds_float8(model) else "int8"
     return offered(target, recipe.precision or natural)

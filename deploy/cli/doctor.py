@@ -28,21 +28,26 @@ _MOST_REASONS = 5
 @options.target_option
 @options.precision_options
 @options.shape_option
+@options.batch_option
+@options.preprocess_options
+@options.plugin_path_option
 @options.fusion_path_option
 @options.json_option
 def command(model: Path, as_json: bool, **flags: Any) -> int:
     """Say whether a target takes MODEL, and what the build would do to it; exit 1 for no.
 
     Nothing is calibrated or built for the device: operators, types, opset and shapes are compared
-    with what the target's software is known to read, a DLA's layers with its limits.
+    with what the target's software is known to read, a DLA's layers with its limits. Give the flags
+    that `deploy build` will get.
     """
     from deploy.doctor.diagnosis import doctor
     from deploy.recipe import Recipe
-    from deploy.target import Target
+    from deploy.target import Target, with_batch
 
     recipe = Recipe.read(None, options.recipe_flags(flags))
-    target = Target.load(recipe.target)
-    found = doctor(model, target, shapes=recipe.shape, precision=recipe.precision)
+    target = with_batch(Target.load(recipe.target), recipe.batch)
+    images = recipe.preprocess() if recipe.fold_input else None
+    found = doctor(model, target, shapes=recipe.shape, precision=recipe.precision, images=images)
     for line in _lines(found):
         click.echo(line)
     if as_json:
@@ -52,6 +57,7 @@ def command(model: Path, as_json: bool, **flags: Any) -> int:
 
 def _lines(found: Diagnosis) -> Iterable[str]:
     from deploy.nvidia.settings import RUNGS
+    from deploy.precisions import in_words
     from deploy.target_page import proven, remains
 
     verdict = "go" if found.go else "no-go"
@@ -63,7 +69,8 @@ def _lines(found: Diagnosis) -> Iterable[str]:
     if found.segments is not None:
         yield from _block("DLA, predicted", _segments(found.segments))
     if found.forecast is not None:
-        yield from _block("INT8, predicted", _forecast(found.forecast))
+        kind = in_words(found.precision)
+        yield from _block(f"{kind}, predicted", _forecast(found.forecast, kind))
     rung, done = proven(found.target)
     words = RUNGS[rung]
     yield from _block("target", [f"{words[0].upper()}{words[1:]}. {done}"])
@@ -105,12 +112,12 @@ def _segments(found: Segments) -> list[str]:
     return [said, *_reasons("on the GPU", found.refused)]
 
 
-def _forecast(found: Forecast) -> list[str]:
+def _forecast(found: Forecast, kind: str) -> list[str]:
     from deploy.report.units import duration
 
     if found.why_none:
         return [found.why_none]
-    said = [f"{found.int8} of {found.int8 + found.other} layers that multiply are placed in INT8"]
+    said = [f"{found.int8} of {found.int8 + found.other} layers that multiply are placed in {kind}"]
     times = ", ".join(f"{name} {duration(ms)}" for name, ms in found.ms.items())
     if times:
         said.append(f"roofline, a bound without caches and launches: {times}")

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import click
 
 F = TypeVar("F", bound=Callable[..., Any])
-_PRECISIONS = ("int8", "fp16", "bf16", "fp32")
+_PRECISIONS = ("int8", "fp8", "fp16", "bf16", "fp32")
 
 
 class Numbers(click.ParamType[Any]):

@@ -9,6 +9,7 @@ from typing import Any
 
 import onnx
 
+from calibrators.preprocess import Preprocess
 from deploy.artifacts.model import Decision, Model, copy_proto
 from deploy.doctor.case import Case, Finding
 from deploy.doctor.dla_segments import Segments
@@ -17,6 +18,7 @@ from deploy.doctor.rules.control_flow import control_flow
 from deploy.doctor.rules.data_dependent import data_dependent
 from deploy.doctor.rules.dla import dla, segments
 from deploy.doctor.rules.domains import domains
+from deploy.doctor.rules.float8 import float8
 from deploy.doctor.rules.float16 import float16
 from deploy.doctor.rules.grouped_int8 import grouped_int8
 from deploy.doctor.rules.operators import operators
@@ -26,21 +28,24 @@ from deploy.doctor.rules.shapes import shapes as free_shapes
 from deploy.doctor.rules.types import types
 from deploy.doctor.rules.vendor_compiler import vendor_compiler
 from deploy.errors import ModelError
+from deploy.fold_input import fold_input
 from deploy.fuse import fuse
 from deploy.load import load, read
 from deploy.loading.shapes import Shapes, apply_shapes
 from deploy.noise import free_dimensions
 from deploy.nvidia.settings import RUNGS
+from deploy.precisions import quantized_as
 from deploy.simplify import simplify
 from deploy.surgery.graph import to_graph
 from deploy.surgery.lower_opset import lower_to
+from deploy.surgery.raw_input import cast_raw_inputs
 from deploy.target import Precision, Target, offered
 from deploy.target_page import proven, remains
 
 # in the order they are said in, within a level
 RULES: tuple[Callable[[Case], list[Finding]], ...] = (
     *(operators, domains, restrictions, opset, types, free_shapes, data_dependent),
-    *(control_flow, dla, grouped_int8, float16, vendor_compiler),
+    *(control_flow, dla, grouped_int8, float8, float16, vendor_compiler),
 )
 _LEVELS = ("stop", "warning", "note")
 
@@ -90,20 +95,32 @@ class Diagnosis:
 
 
 def doctor(
-    path: Path, target: Target, *, shapes: Shapes, precision: Precision | None = None
+    path: Path,
+    target: Target,
+    *,
+    shapes: Shapes,
+    precision: Precision | None = None,
+    images: Preprocess | None = None,
 ) -> Diagnosis:
     """What stands between the model and an engine for the target.
+
+    images: how raw ones become the model's input, where the engine does that itself.
 
     ModelError when the file can't be read at all; what load refuses is a finding.
     """
     wanted = offered(target, precision or target.default_precision)
+    target = quantized_as(target, wanted)
     source = read(path)
     try:
-        case = case_of(source, target, wanted, shapes, onnx.load(path, load_external_data=False))
+        written = onnx.load(path, load_external_data=False)
+        case = case_of(source, target, wanted, shapes, written, images=images)
     except ModelError as error:
         found = Finding("load", "stop", str(error))
         return Diagnosis(source.name, target, wanted, (found,))
     findings = [finding for rule in RULES for finding in rule(case)]
+    foretold = forecast(case)
+    if foretold is not None and foretold.why_none:
+        findings.append(Finding("nothing_quantized", "stop", foretold.why_none))
     findings.sort(key=lambda finding: _LEVELS.index(finding.level))
     static = not free_dimensions(case.loaded.inputs)
     return Diagnosis(
@@ -113,7 +130,7 @@ def doctor(
         tuple(findings),
         _rewrites(case.decisions),
         segments(case) if static else None,
-        forecast(case) if wanted == "int8" else None,
+        foretold,
     )
 
 
@@ -123,14 +140,20 @@ def case_of(
     precision: Precision,
     shapes: Shapes,
     raw: onnx.ModelProto | None = None,
+    *,
+    images: Preprocess | None = None,
 ) -> Case:
     """The model as far as fusion, its graph at the engine's batch in the opset the device reads.
 
     raw: the file with its plugin operators, which reading spells out. ModelError as `load`.
     """
     loaded = _load(source, shapes)
+    if images is not None:
+        loaded = fold_input(loaded, images)
     fused = fuse(simplify(loaded), target.fusions)
-    graph = to_graph(_at_batch(fused, target))
+    sent = _at_batch(fused, target)
+    # as the device's parser gets it (`deploy.nvidia.dialect`)
+    graph = to_graph(sent if target.engine.nvidia is None else cast_raw_inputs(sent))
     highest = target.quantization.highest_opset
     higher = highest is not None and fused.opset > highest
     obstacle = lower_to(graph, highest) if higher and highest is not None else None

@@ -17,12 +17,12 @@ from deploy.doctor.case import Case
 from deploy.errors import CalibrationError
 from deploy.int8.race import layer_counts
 from deploy.noise import free_dimensions
+from deploy.placement import Exclude
+from deploy.precisions import computed_in
 from deploy.quantizable import LAYERS
 from deploy.quantize import quantize
 from deploy.surgery.graph import label, to_graph
-from deploy.target import Precision, Target
-
-_HINTS: Mapping[str, Precision] = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
+from deploy.target import QUANTIZED, Precision, Target
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,22 @@ class Forecast:
 
 
 def forecast(case: Case) -> Forecast | None:
-    """None where the target offers no INT8, or no opset it reads can be written."""
+    """None for a precision that quantizes nothing, or where no opset the target reads can be
+    written."""
     target = case.target
-    if "int8" not in target.precisions or case.obstacle:
+    if case.precision not in QUANTIZED or case.obstacle:
         return None
     known = not free_dimensions(case.fused.inputs)
-    floats = [p for p in target.precisions if p != "int8"] if known else []
+    floats = [p for p in target.precisions if p not in QUANTIZED] if known else []
     times: dict[str, float] = {p: _ms(case.fused, target, p) for p in floats}
     try:
-        made = quantize(case.fused, _unknown(case.fused), _explicit(target))
+        kept = target.variants[0]
+        exclude = Exclude(kinds=dict.fromkeys(kept.keep_float, kept.title))
+        made = quantize(case.fused, _unknown(case.fused), _explicit(target), exclude=exclude)
     except CalibrationError as error:
         return Forecast(0, layer_counts(case.fused)[1], {}, times, str(error))
-    rest = _HINTS.get(target.engine.inference_precision.get("int8", ""), "fp32")
     if known:
-        times["int8"] = _ms(made, target, rest)
+        times[case.precision] = _ms(made, target, computed_in(target, case.precision))
     layers = {label(node) for node in case.graph.nodes if node.op in LAYERS}
     skipped = [d for d in made.decisions if d.outcome == "skipped" and d.subject in layers]
     reasons = {d.subject: d.reason for d in skipped}

@@ -46,47 +46,47 @@ def convert_float(
     graph = to_graph(model)
     graph.toposort()
     reasons = reasons_for_float32(graph, Rules(half, model.opset, ranges))
-    narrow = _narrow(graph, reasons)
+    chosen = narrow(graph, reasons)
     kept = [
         Decision("convert_float", precision, "skipped", label(node), reasons[id(node)])
         for node in graph.nodes
         if id(node) in reasons
     ]
-    if not narrow:
+    if not chosen:
         return model.derive(model.proto, kept)
-    writer = Writer(graph, half, model.opset, narrow, keep_io)
+    writer = Writer(graph, half, model.opset, chosen, keep_io)
     writer.write()
     made = to_model(graph, model, ())
     saved = model.proto.ByteSize() - made.proto.ByteSize()
     done = (
-        f"{len(narrow)} of {len(graph.nodes) - writer.count} nodes in {half.name}, "
+        f"{len(chosen)} of {len(graph.nodes) - writer.count} nodes in {half.name}, "
         f"{writer.count} casts, {len(kept)} kept in float32"
     )
     applied = Decision("convert_float", precision, "applied", model.name, done, saved)
     return made.derive(made.proto, [applied, *kept])
 
 
-def _narrow(graph: gs.Graph, reasons: dict[int, str]) -> set[int]:
+def narrow(graph: gs.Graph, reasons: dict[int, str]) -> set[int]:
     """Ids of the nodes that compute in 16 bits: what only moves data follows what it stands by,
     and a region without a matrix product or a large weight isn't worth its Casts."""
     able = [n for n in graph.nodes if id(n) not in reasons and floats(n.inputs)]
     able = [n for n in able if n.op not in SHAPE_ONLY]
-    narrow = {id(n) for n in able if not moves(n) or _reads_much(n)}
-    demanded: set[int] = set(narrow)
+    found = {id(n) for n in able if not moves(n) or _reads_much(n)}
+    demanded: set[int] = set(found)
     for node in reversed(able):
         readers = [r for t in node.outputs for r in t.outputs]
         if moves(node) and readers and all(id(r) in demanded for r in readers):
             demanded.add(id(node))
     for node in able:
-        from_narrow = any(id(p) in narrow for t in node.inputs for p in t.inputs)
+        from_narrow = any(id(p) in found for t in node.inputs for p in t.inputs)
         if moves(node) and (from_narrow or id(node) in demanded):
-            narrow.add(id(node))
-    for region in regions([n for n in able if id(n) in narrow]):
+            found.add(id(node))
+    for region in regions([n for n in able if id(n) in found]):
         if not any(node.op in _HEAVY or _reads_much(node) for node in region):
-            narrow -= {id(node) for node in region}
+            found -= {id(node) for node in region}
             why = "no matrix product or large weight next to it: its casts would cost more"
             reasons.update((id(n), why) for n in region if not moves(n))
-    return narrow
+    return found
 
 
 def _reads_much(node: gs.Node) -> bool:

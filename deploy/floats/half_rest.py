@@ -61,7 +61,10 @@ def half_rest(model: Model, precision: str = "fp16", *, ranges: Ranges | None = 
     model = in_opset_of(half, model)
     graph = to_graph(model)
     graph.toposort()
-    reasons = _reasons(graph, model, Rules(half, model.opset, ranges))
+    reasons = reasons_without_qdq(graph, model, Rules(half, model.opset, ranges))
+    for node in graph.nodes:
+        if _is_int8(node):
+            reasons.pop(id(node), None)
     integer = _in_integers(graph.nodes)
     able = [n for n in graph.nodes if id(n) not in reasons and id(n) not in integer]
     able = [n for n in able if floats(n.inputs) and n.op not in (*SHAPE_ONLY, *_QDQ)]
@@ -87,8 +90,11 @@ def half_rest(model: Model, precision: str = "fp16", *, ranges: Ranges | None = 
     return made.derive(made.proto, [applied, *kept])
 
 
-def _reasons(graph: gs.Graph, model: Model, rules: Rules) -> dict[int, str]:
-    """By node id, why it stays float32 although it isn't INT8: as the graph without Q/DQ says."""
+def reasons_without_qdq(graph: gs.Graph, model: Model, rules: Rules) -> dict[int, str]:
+    """By node id, why it stays float32: as the graph without its Q/DQ says.
+
+    graph: of that model, its nodes in topological order.
+    """
     plain = to_graph(model)
     plain.toposort()
     twins = {id(twin): node for node, twin in zip(graph.nodes, plain.nodes, strict=True)}
@@ -96,7 +102,7 @@ def _reasons(graph: gs.Graph, model: Model, rules: Rules) -> dict[int, str]:
     plain.cleanup(remove_unused_graph_inputs=False)
     found = {id(twins[key]): why for key, why in reasons_for_float32(plain, rules).items()}
     for node in graph.nodes:
-        if node.op in _QDQ or _is_int8(node):
+        if node.op in _QDQ:
             found.pop(id(node), None)
     return found
 

@@ -41,6 +41,8 @@ def triton(served: Served, folder: Path, options: PackageOptions) -> Written:
     config = triton_config(served, options, batches)
     write_aside(model / "config.pbtxt", config_text(config).encode())
     gpu = "--gpus all " if served.runtime == "tensorrt" else ""
+    # a Jetson's GPU is no PCI device that --gpus would find
+    gpu = "--runtime nvidia " if served.jetpack else gpu
     load = f"--backend-config=tensorrt,plugins={';'.join(plugins)}" if plugins else ""
     served_with = f"tritonserver --model-repository={MODELS} {shlex.quote(load) if load else ''}"
     return Written(
@@ -71,7 +73,7 @@ def check(folder: Path) -> list[str]:
 
 def _container(served: Served, options: PackageOptions) -> Container:
     if served.runtime == "tensorrt":
-        return container_for_tensorrt(served.tensorrt, options.triton_tag)
+        return container_for_tensorrt(served.tensorrt, options.triton_tag, served.jetpack)
     return container_for_openvino(options.triton_tag)
 
 
@@ -109,6 +111,11 @@ def _copy_libraries(
 
 def _notes(served: Served, container: Container, batches: Batching, why_fixed: str) -> list[str]:
     notes = []
+    if container.jetson:
+        notes.append(
+            f"{container.image}: TensorRT {container.tensorrt} is known of that month's image for "
+            "other machines, not of this one for Jetsons; look with dpkg -l in it"
+        )
     if why_fixed and not batches.largest:
         notes.append(f"requests take exactly the engine's shapes: {why_fixed}")
     if batches.padded:

@@ -1,6 +1,6 @@
-"""INT8 for one build: the fastest engine that passes the gates, and why it is that one.
+"""8 bits for one build, INT8 or FP8: the fastest engine that passes the gates, and why that one.
 
-Where INT8 isn't faster than the best float engine of this machine, the float one is shipped and
+Where 8 bits aren't faster than the best float engine of this machine, the float one is shipped and
 the reason says so. Where no candidate passes, the noisiest layers go back to float, as few as will
 do.
 """
@@ -19,6 +19,8 @@ from deploy.int8.stages import Int8Stages
 from deploy.int8.variants import Candidate, candidates
 from deploy.line import Judged
 from deploy.placement import NOTHING, Exclude
+from deploy.precisions import in_words
+from deploy.target import QUANTIZED
 
 # candidates that are judged before layers are reverted one by one
 _MOST_TRIES = 3
@@ -27,7 +29,7 @@ _MOST_REVERSIONS = 10
 
 @dataclass(frozen=True)
 class Shipped:
-    """What one INT8 build comes to; `graphs` holds "quantized" unless a float engine won, and
+    """What one build in 8 bits comes to; `graphs` holds "quantized" unless a float engine won, and
     "uncorrected" where that was corrected.
 
     exclude: what was left in float of it.
@@ -51,16 +53,16 @@ class Int8:
     def ship(self) -> Shipped:
         """The engine to ship, judged; its report says whether the gates hold."""
         keep = noisiest(self.stages.noise) if self.recipe.effort == "best" else NOTHING
-        listed = {c.name: c for c in candidates(self.stages.target, self.recipe, keep)}
+        listed = {c.name: c for c in self._candidates(keep)}
         found = self.stages.race(list(listed.values()))
         judged: dict[str, Judged] = {}
         for name in found.order[:_MOST_TRIES]:
-            if judged and listed[name].precision != "int8" and self._may_revert:
-                break  # a few layers of INT8 back in float may still be faster
+            if judged and listed[name].precision not in QUANTIZED and self._may_revert:
+                break  # a few layers of 8 bits back in float may still be faster
             if self._passes(listed[name], judged):
                 return self._shipped(name, found, judged)
-        first = next((listed[n] for n in judged if listed[n].precision == "int8"), None)
-        floats = {c.name: c for c in listed.values() if c.precision != "int8"}
+        first = next((listed[n] for n in judged if listed[n].precision in QUANTIZED), None)
+        floats = {c.name: c for c in listed.values() if c.precision not in QUANTIZED}
         tried = self._reverted(first, judged) if first is not None and self._may_revert else []
         passing = {c.name: c for c in tried if self._passes(c, judged)}
         if passing:
@@ -74,6 +76,9 @@ class Int8:
             order = sorted(floats, key=lambda n: (found.times.get(n, float("inf")), n))
         best = next((n for n in order if self._passes((passing | floats)[n], judged)), None)
         return self._shipped(best or next(iter(judged)), found, judged)
+
+    def _candidates(self, keep: Exclude) -> list[Candidate]:
+        return candidates(self.stages.target, self.recipe, keep, self.stages.precision)
 
     @property
     def _may_revert(self) -> bool:
@@ -113,7 +118,7 @@ class Int8:
         graphs = {}
         if self.stages.equalized is not self.stages.fused:
             graphs["equalized"] = self.stages.equalized
-        if built.precision == "int8":
+        if built.precision in QUANTIZED:
             plain = self.stages.uncorrected(name)
             graphs |= {"uncorrected": plain} if plain is not None else {}
             graphs["quantized"] = built.graph
@@ -131,6 +136,7 @@ class Int8:
 
 def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:
     """Why this engine is the one, in a sentence."""
+    eight = next((in_words(e.precision) for e in found.entries if e.precision in QUANTIZED), "INT8")
     if not judged[name].report.passed:
         return "no candidate passed the gates; this is the first that was tried"
     failed = {n for n, other in judged.items() if not other.report.passed}
@@ -140,9 +146,10 @@ def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:
         tried = [n for n, other in judged.items() if _is_int8(other)]
         if tried and failed.issuperset(tried):
             return (
-                f"none of {len(tried)} INT8 engines that were judged passed the gates, {name} does"
+                f"none of {len(tried)} {eight} engines that were judged passed the gates, {name} "
+                "does"
             )
-        return f"no INT8 engine that passes is faster than {name} ({how}); so {name} is shipped"
+        return f"no {eight} engine that passes is faster than {name} ({how}); so {name} is shipped"
     others = [n for n in found.times if n not in failed | {name}]
     if "back in float" in name and ms is None:
         return "the fewest layers back in float with which the gates hold"
@@ -154,10 +161,12 @@ def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:
     if "back in float" in name:
         text = f"the fewest layers back in float with which the gates hold; {text}"
     if not found.measured_here and found.times[best] < (1 - TIE) * ms:
-        return f"{text}; INT8 was asked for, and a prediction takes it away from nobody: time both"
+        return (
+            f"{text}; {eight} was asked for, and a prediction takes it away from nobody: time both"
+        )
     level = [n for n in others if (1 - TIE) * ms <= found.times[n] < ms]
     return f"{text}; {level[0]} is as fast, within the noise" if level else text
 
 
 def _is_int8(judged: Judged) -> bool:
-    return judged.built.precision == "int8"
+    return judged.built.precision in QUANTIZED

@@ -18,9 +18,9 @@ from deploy.files import json_bytes, write_aside
 from deploy.int8.choose import Choice, preferred
 from deploy.int8.variants import Candidate
 from deploy.line import Judged
-from deploy.target import Precision
+from deploy.precisions import computed_in
+from deploy.target import QUANTIZED
 
-_HINTS: dict[str, Precision] = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
 
@@ -71,8 +71,8 @@ class Race:
         return {name: ms for name, ms in figures.items() if ms is not None}
 
     def is_int8(self, name: str) -> bool:
-        """Whether a candidate is one of INT8."""
-        return any(e.precision == "int8" for e in self.entries if e.name == name)
+        """Whether a candidate is one of 8 bits."""
+        return any(e.precision in QUANTIZED for e in self.entries if e.name == name)
 
     def also(self, later: Race) -> Race:
         """A later race's order, and its figures in place of this one's."""
@@ -119,6 +119,17 @@ def layer_counts(model: Model) -> tuple[int, int]:
     return integers, len(layers) - integers
 
 
+def quantized_layers(model: Model) -> list[str]:
+    """The names of the layers that read 8 bits, as NVIDIA's parser calls them."""
+    graph = model.proto.graph
+    makers = {o: node for node in graph.node for o in node.output}
+    return [
+        node.name or f"node_of_{node.output[0]}"
+        for node in graph.node
+        if node.op_type in _LAYERS and _dequantized(node, makers)
+    ]
+
+
 def timed(entries: Sequence[Entry], choice: Choice) -> Race:
     """The race as it was run on this machine."""
     times = {row.name: row for row in choice.measured}
@@ -148,18 +159,13 @@ def foretold(entries: Sequence[Entry], listed: Mapping[str, tuple[Candidate, Mod
     rows, times = [], {}
     for entry in entries:
         candidate, model = listed[entry.name]
-        found = predict(layer_costs(model), candidate.target.roofline, computed_in(candidate))
+        rest = computed_in(candidate.target, candidate.precision)
+        found = predict(layer_costs(model), candidate.target.roofline, rest)
         times[entry.name] = 1e3 * sum(layer.seconds for layer in found)
         rows.append(Entry(**(asdict(entry) | {"predicted_ms": times[entry.name]})))
-    parts = ([e.name for e in entries if (e.precision == "int8") is int8] for int8 in (True, False))
+    parts = ([e.name for e in entries if (e.precision in QUANTIZED) is q] for q in (True, False))
     order = [name for part in parts for name in preferred(part, times)]
     return Race(tuple(order), tuple(rows), False)
-
-
-def computed_in(candidate: Candidate) -> Precision:
-    """The float type a candidate computes in, of INT8 what stays float: fp16 may be stored only."""
-    hint = candidate.target.engine.inference_precision.get(candidate.precision, "")
-    return _HINTS.get(hint, candidate.precision)
 
 
 def _row(entry: Entry, judged: Judged | None) -> Tried:

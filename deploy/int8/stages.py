@@ -1,4 +1,4 @@
-"""The stages of an INT8 build, each made once: equalize, calibrate, choose, quantize, correct."""
+"""A build in 8 bits, each stage made once: equalize, calibrate, choose, quantize, correct."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from deploy.line import Judged, Line
 from deploy.placement import Exclude
 from deploy.quantize import quantize
 from deploy.sensitivity.alone import sensitivity
-from deploy.target import Target
+from deploy.target import QUANTIZED, Precision, Target
 
 _RANGES = "ranges.json"
 _NOISE = "sensitivity.json"
@@ -39,10 +39,13 @@ _SENSITIVITY_ON = 32
 class Int8Stages:
     """What one job has equalized, measured and built so far."""
 
-    def __init__(self, line: Line, target: Target, graphs: dict[str, Model], data: Data) -> None:
+    def __init__(
+        self, line: Line, target: Target, graphs: dict[str, Model], data: Data, precision: Precision
+    ) -> None:
         self.line = line
         self.recipe = line.job.recipe
         self.target = target
+        self.precision = precision
         self.fused = graphs["fused"]
         self.loaded = graphs.get("rawinput", graphs["loaded"])
         self.data = data
@@ -151,7 +154,7 @@ class Int8Stages:
         if self.recipe.effort == "fast" or self.recipe.search_s == 0:
             first = listed[0]
             only = self._quantized(first.exclude, first.target)
-            entry = entry_of(first.name, first.description, only, "int8")
+            entry = entry_of(first.name, first.description, only, self.precision)
             return Race((first.name,), (entry,), False)
         models = self._models(listed)
         entries = [entry_of(n, c.description, m, c.precision) for n, (c, m) in models.items()]
@@ -174,7 +177,7 @@ class Int8Stages:
                 opened,
                 lambda engine: single_run(engine.inputs, self.data.evaluation),
                 # INT8 that wasn't compared with float must not be shipped as the faster one
-                needed=[n for n, (c, _) in models.items() if c.precision != "int8"],
+                needed=[n for n, (c, _) in models.items() if c.precision not in QUANTIZED],
                 budget_s=self.recipe.search_s,
             )
             timed(entries, found).save(out / _RACE)
@@ -190,7 +193,7 @@ class Int8Stages:
         found: dict[str, tuple[Candidate, Model]] = {}
         seen: set[str] = set()
         for candidate in listed:
-            if candidate.precision == "int8":
+            if candidate.precision in QUANTIZED:
                 try:
                     model = self._quantized(candidate.exclude, candidate.target)
                 except CalibrationError:
@@ -211,7 +214,7 @@ class Int8Stages:
     def judged(self, candidate: Candidate) -> Judged:
         """A candidate's engine, its biases corrected, against the untouched model."""
         model = self.fused
-        if candidate.precision == "int8":
+        if candidate.precision in QUANTIZED:
             model = self._corrected(candidate)
         built = self.line.engine(model, candidate.target, candidate.precision)
         evaluation = self.data.evaluation

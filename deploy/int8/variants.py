@@ -1,4 +1,4 @@
-"""The engines that could be shipped where INT8 was asked for, the preferred one first."""
+"""The engines that could be shipped where 8 bits were asked for, the preferred one first."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import onnx.defs
 
 from deploy.layer_kinds import KINDS
 from deploy.placement import Exclude
+from deploy.precisions import compared_precisions, in_words
 from deploy.recipe import Recipe
-from deploy.target import Precision, Target, Variant, compared_precisions
+from deploy.target import Precision, Target, Variant
 
 
 @dataclass(frozen=True)
@@ -23,16 +24,19 @@ class Candidate:
     exclude: Exclude
 
 
-def candidates(target: Target, recipe: Recipe, keep: Exclude) -> list[Candidate]:
-    """The target's INT8 variants, then its float engines, which only win if clearly faster.
+def candidates(
+    target: Target, recipe: Recipe, keep: Exclude, precision: Precision
+) -> list[Candidate]:
+    """The target's variants in 8 bits, then its float engines, which only win if clearly faster.
 
     keep: what stays float in every one of them.
     """
     wanted = keep.also(kept_by(recipe))
-    found = [_int8(target, variant, wanted) for variant in target.variants]
-    floats = compared_precisions(target, "int8")
+    found = [_quantized(target, variant, wanted, precision) for variant in target.variants]
+    floats = compared_precisions(target, precision)
     return found + [
-        Candidate(p, f"no INT8: everything in {p}", target, p, Exclude()) for p in floats
+        Candidate(p, f"no {in_words(precision)}: everything in {p}", target, p, Exclude())
+        for p in floats
     ]
 
 
@@ -44,16 +48,16 @@ def kept_by(recipe: Recipe) -> Exclude:
     return Exclude(layers=layers, kinds=kinds)
 
 
-def _int8(target: Target, variant: Variant, keep: Exclude) -> Candidate:
+def _quantized(target: Target, variant: Variant, keep: Exclude, precision: Precision) -> Candidate:
     reason = f"placement {variant.name!r}: {variant.title}"
     own = Exclude(kinds=dict.fromkeys(variant.keep_float, reason))
     described = variant.title
     if variant.rest:
-        settings = target.engine.inference_precision | {"int8": variant.rest}
+        settings = target.engine.inference_precision | {precision: variant.rest}
         engine = target.engine.model_copy(update={"inference_precision": settings})
         target = target.model_copy(update={"engine": engine})
         described += f"; what stays float is computed in {variant.rest}"
-    return Candidate(variant.name, described, target, "int8", keep.also(own))
+    return Candidate(variant.name, described, target, precision, keep.also(own))
 
 
 def _is_kind(name: str) -> bool:

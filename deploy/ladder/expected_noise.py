@@ -2,6 +2,7 @@
 
     x  =>  DequantizeLinear(QuantizeLinear(x))    step = (high - low) / 255, or max|x| / 127
     W  =>  s * clip(round(W / s))                 s    = max|W_c| / 127 of each channel c
+    in float8: to the nearest neighbour in E4M3, by a scale of max|x| / 448
 
 wherever the Q/DQ graph rounds. The steps come from the float graph's values and from the ranges
 file, never from the scales of the graph that is judged: a wrong one shows. A range of the file
@@ -20,8 +21,12 @@ import numpy as np
 import onnx
 from onnx import helper, numpy_helper
 
+from calibrators.float8 import float8_activation, float8_weight
+from calibrators.ranges import Range
 from deploy.artifacts.model import Model, copy_proto
 from deploy.artifacts.ranges import Ranges
+from deploy.float8 import FLOAT8
+from deploy.float8_noise import float8_rounding
 from deploy.ladder.tensors import Values
 
 _LEVELS, _CENTRED = 255, 127
@@ -76,6 +81,11 @@ class Rounded:
         found = [self._stored.get(name) for name in node.input[1:3]]
         raw = [b"" if w is None else numpy_helper.to_array(w).tobytes() for w in found]
         return raw[0], raw[1] if len(raw) > 1 else b""
+
+    def float8(self, node: onnx.NodeProto) -> bool:
+        """Whether its values are float8."""
+        zero = self._stored.get(node.input[2]) if len(node.input) > 2 else None
+        return zero is not None and zero.data_type == FLOAT8
 
     def centred(self, node: onnx.NodeProto) -> bool:
         """Whether the range is symmetric around zero: int8 with a zero point of 0."""
@@ -134,7 +144,7 @@ class _Builder:
             # what the other graph gives out under this name is rounded itself
             name = node.output[0]
             own.output[0] = f"{name}//exact"
-            self.nodes += self.rounding(own.output[0], name, self.steps(name, twin))
+            self.nodes += self.rounding(own.output[0], name, self.span(name, twin), twin)
 
     def read(self, name: str, pair: onnx.NodeProto) -> str:
         """What a layer reads in place of a value."""
@@ -142,7 +152,7 @@ class _Builder:
             return self.weight(name, pair)
         if name not in self.moved:
             self.moved[name] = f"{name}//moved"
-            self.nodes += self.rounding(name, self.moved[name], self.steps(name, pair))
+            self.nodes += self.rounding(name, self.moved[name], self.span(name, pair), pair)
         return self.moved[name]
 
     def weight(self, name: str, pair: onnx.NodeProto) -> str:
@@ -153,17 +163,25 @@ class _Builder:
         made = f"{name}//moved"
         if made not in self.moved:
             self.moved[made] = made
-            array = _rounded_weight(values, self.rounded.scale(pair), stored, pair)
+            nearest = _float8_weight if self.rounded.float8(pair) else _rounded_weight
+            array = nearest(values, self.rounded.scale(pair), stored, pair)
             self.graph.initializer.append(numpy_helper.from_array(array, made))
             self.count += 1
         return made
 
-    def rounding(self, source: str, made: str, steps: tuple[float, int]) -> list[onnx.NodeProto]:
-        """A value to the nearest of some steps, in uint8. steps: their width, and the one of 0."""
-        step, zero = steps
-        if step <= 0:  # nothing is known of it
+    def rounding(
+        self, source: str, made: str, span: tuple[float, float], pair: onnx.NodeProto
+    ) -> list[onnx.NodeProto]:
+        """A value to the nearest that its type has over the span."""
+        if span[0] == span[1]:  # nothing is known of it
             return [helper.make_node("Identity", [source], [made])]
         self.count += 1
+        if self.rounded.float8(pair):
+            scale = float8_activation(Range(*span)).scale
+            nodes, constants = float8_rounding((source, made), scale)
+            self.graph.initializer.extend(constants)
+            return nodes
+        step, zero = self.steps(span, pair)
         numbers = [f"{made}/step", f"{made}/zero"]
         for name, value in zip(numbers, (np.float32(step), np.uint8(zero)), strict=True):
             self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
@@ -173,13 +191,13 @@ class _Builder:
             helper.make_node("DequantizeLinear", [integers, *numbers], [made]),
         ]
 
-    def steps(self, name: str, pair: onnx.NodeProto) -> tuple[float, int]:
-        """The width of an activation's steps, 0 if unknown, and which of them is 0."""
-        low, high = self.span(name, pair)
+    def steps(self, span: tuple[float, float], pair: onnx.NodeProto) -> tuple[float, int]:
+        """The width of the steps of uint8, and which of them is 0."""
+        low, high = span
         if self.rounded.centred(pair):
             return max(-low, high) / _CENTRED, _CENTRED + 1
         step = (high - low) / _LEVELS
-        return step, int(np.clip(np.rint(-low / step), 0, _LEVELS)) if step > 0 else 0
+        return step, int(np.clip(np.rint(-low / step), 0, _LEVELS))
 
     def span(self, name: str, pair: onnx.NodeProto) -> tuple[float, float]:
         """The range of an activation: the file's where that is sound, else also all its values."""
@@ -212,6 +230,15 @@ def _clips_soundly(
         lost += float(np.square(over - np.clip(over, *span)).sum())
     few = _FEW_VALUES + (_FEW_SHARE + _MORE * clipped) * total
     return outside <= few or lost <= _MOST_CLIPPED * rounding * total
+
+
+def _float8_weight(
+    values: np.ndarray, scale: np.ndarray, stored: np.ndarray, pair: onnx.NodeProto
+) -> np.ndarray:
+    """A weight at its nearest float8 numbers."""
+    axis = next((a.i for a in pair.attribute if a.name == "axis"), 1) % values.ndim
+    own = float8_weight(values, axis if scale.size > 1 else None)
+    return own.dequantize(own.quantize(values)).astype(values.dtype)
 
 
 def _rounded_weight(

@@ -19,8 +19,9 @@ from deploy.nvidia.dialect import as_judged, as_shipped, described, simulated, w
 from deploy.nvidia.finish_script import finish_script
 from deploy.nvidia.implicit import rewritten
 from deploy.nvidia.settings import Rung
+from deploy.precisions import in_words as kind_of
 from deploy.progress import Progress
-from deploy.target import Precision, Target
+from deploy.target import QUANTIZED, Precision, Target
 
 # made by the drivers of a PC's GPU, of a Jetson's (JetPack 5, 6), and of Windows' Linux
 _DRIVERS = ("nvidiactl", "nvhost-ctrl-gpu", "nvgpu", "dxg")
@@ -167,22 +168,24 @@ def _looked_into(
         rows = vendor_layers(engine.layers(), made.graph, made.kept)
         moved: dict[str, int] = {precision: int(engine.properties()["bytes_moved"])}
     progress = line.job.progress
-    if precision == "int8":
-        progress.done("layers", in_words(rows), reused=False)
+    if precision in QUANTIZED:
+        progress.done("layers", in_words(rows, precision), reused=False)
         half = line.engine(fused, target, "fp16", "baseline")
         with line.open(half) as engine:
             moved["fp16"] = int(engine.properties()["bytes_moved"])
-        if moved["int8"] > moved["fp16"]:
+        if moved[precision] > moved["fp16"]:
             progress.caution(more_moved(moved))
     return tuple(rows), moved
 
 
 def more_moved(moved: Mapping[str, int]) -> str:
-    """Why INT8 may be slower than fp16 in this compiler's engine."""
+    """Why 8 bits may be slower than fp16 in this compiler's engine."""
+    precision = next(name for name in moved if name != "fp16")
+    ours, half, kind = moved[precision], moved["fp16"], kind_of(precision)
     return (
-        f"the INT8 engine's kernels move {moved['int8'] / moved['fp16']:.1f}x the bytes of the "
-        f"fp16 engine's ({moved['int8'] / 1e6:.2f} against {moved['fp16'] / 1e6:.2f} MB): INT8 "
-        "pays there only where arithmetic binds; build --fp16 too, and time both on the device"
+        f"the {kind} engine's kernels move {ours / half:.1f}x the bytes of the fp16 engine's "
+        f"({ours / 1e6:.2f} against {half / 1e6:.2f} MB): {kind} pays there only where arithmetic "
+        "binds; build --fp16 too, and time both on the device"
     )
 
 

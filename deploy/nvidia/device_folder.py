@@ -21,6 +21,7 @@ from deploy.artifacts.model import Model, TensorSpec
 from deploy.batches import whole_inputs
 from deploy.errors import BuildError
 from deploy.files import write_aside
+from deploy.int8.race import quantized_layers
 from deploy.metrics import sqnr_db
 from deploy.nvidia.dialect import rest_of
 from deploy.nvidia.finish_script import finish_script
@@ -28,7 +29,7 @@ from deploy.nvidia.implicit import Implicit
 from deploy.nvidia.profiles import profiles
 from deploy.plugin.ops import DOMAIN, op_types
 from deploy.rounding_bound import rounding_bound
-from deploy.target import Precision, Target, Tolerance
+from deploy.target import QUANTIZED, Precision, Target, Tolerance
 
 _SOURCES = (".h", ".cuh", ".cu", ".cpp", ".txt")
 # of OpenVINO alone, or read by the host
@@ -102,6 +103,7 @@ def _content(folder: Path, shipment: Shipment, plugins: Mapping[str, str]) -> di
         "precision": shipment.precision,
         "nvidia": nvidia.model_dump(mode="json") if nvidia else {},
         "quantization": _form(shipment),
+        "quantized_layers": quantized_layers(model),
         "rest": rest_of(shipment.target, shipment.precision),
         "inputs": [_row(spec) for spec in model.inputs],
         "outputs": [_row(spec) for spec in model.outputs],
@@ -125,7 +127,7 @@ def _content(folder: Path, shipment: Shipment, plugins: Mapping[str, str]) -> di
 
 
 def _form(shipment: Shipment) -> str:
-    if shipment.precision != "int8":
+    if shipment.precision not in QUANTIZED:
         return "none"
     return "explicit" if shipment.sent.implicit is None else "implicit"
 

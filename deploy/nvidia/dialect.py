@@ -16,18 +16,19 @@ from deploy.floats.bf16_rounding import with_bf16_rounding
 from deploy.floats.convert_float import convert_float
 from deploy.floats.half_rest import half_rest
 from deploy.fuse import fuse
+from deploy.half_float8 import half_float8
 from deploy.nvidia.implicit import Implicit, implicit
 from deploy.placement import Exclude
+from deploy.precisions import computed_in
 from deploy.surgery.batch_size import with_fixed_batch
 from deploy.surgery.graph import to_graph, to_model
 from deploy.surgery.lower_opset import lower_to
 from deploy.surgery.raw_input import cast_raw_inputs
 from deploy.surgery.without_qdq import remove_qdq
-from deploy.target import Precision, Target
+from deploy.target import QUANTIZED, Precision, Target
 
 # fusions by that name put operators into the graph that only a plugin's kernel runs
 _PLUGIN = "plugin_"
-_TYPES: dict[str, Precision] = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 
 
 def simulated(target: Target) -> Target:
@@ -47,10 +48,11 @@ def without_plugins(target: Target) -> Target:
 
 
 def rest_of(target: Target, precision: Precision) -> Precision:
-    """The float type of what isn't INT8, as the target's inference_precision names it."""
-    if precision != "int8":
+    """The float type of what isn't in 8 bits, as the target's inference_precision names it."""
+    if precision not in QUANTIZED:
         return precision
-    return _TYPES.get(target.engine.inference_precision.get("int8", ""), "fp32")
+    rest = computed_in(target, precision)
+    return "fp32" if rest in QUANTIZED else rest
 
 
 def as_shipped(model: Model, target: Target, precision: Precision) -> Model:
@@ -84,8 +86,8 @@ def described(
     # the same values by the same names: only biases differ from the graph that was calibrated
     source = replace(ranges.source, model_sha256=plain.sha256)
     rest = rest_of(target, "int8")
-    if rest == "bf16":
-        raise BuildError(f"target {target.name!r}: the rest of INT8 in bf16; give f16 or f32")
+    if rest not in ("fp16", "fp32"):
+        raise BuildError(f"target {target.name!r}: the rest of INT8 in {rest}; give f16 or f32")
     return implicit(plain, replace(ranges, source=source), target, rest=rest, exclude=exclude)
 
 
@@ -118,7 +120,10 @@ def _typed(model: Model, target: Target, precision: Precision) -> Model:
     rest = rest_of(target, precision)
     if rest == "fp32":
         return model
-    made = half_rest(model, rest) if precision == "int8" else convert_float(model, rest)
+    if precision == "fp8":
+        made = half_float8(model)
+    else:
+        made = half_rest(model, rest) if precision == "int8" else convert_float(model, rest)
     highest = target.quantization.highest_opset
     if highest is not None and made.opset > highest:
         raise BuildError(

@@ -112,30 +112,6 @@ def version_number(version: str) -> int:
     return major * thousand + minor * 100 + patch
 
 
-def read_cache(text: str) -> tuple[str, dict[str, np.float32]]:
-    """Header and scale per tensor of a calibration cache; CalibrationError when it isn't one."""
-    header, *lines = text.splitlines() or [""]
-    if not header.startswith("TRT-"):
-        raise CalibrationError(f"cache begins with {header[:40]!r}, not TRT-<version>-<algorithm>")
-    scales = {}
-    for line in lines:
-        name, _, digits = line.rpartition(":")
-        try:
-            (value,) = struct.unpack(">f", bytes.fromhex(digits.strip()))
-        except (ValueError, struct.error):
-            raise CalibrationError(
-                f"cache line {line[:80]!r}: not `tensor: <8 hexadecimal digits>`; write it again"
-            ) from None
-        scales[name] = np.float32(value)
-    return header, scales
-
-
-def read_layer_precisions(text: str) -> dict[str, str]:
-    """Precision per layer of a `layer:precision,…` list."""
-    pairs = (part.rpartition(":") for part in text.split(","))
-    return {name: kind for name, _, kind in pairs}
-
-
 def _int8_layers(placed: Placed) -> tuple[list[gs.Node], dict[str, str]]:
     """The layers placed in INT8 and what is computed in them, in the graph's order; per value
     inside a layer its result. The result's scale stands for such a value: TensorRT reports one

@@ -10,7 +10,7 @@ from typing import Any
 from deploy.on_device.device_error import DeviceError
 from deploy.on_device.device_report import write_whole
 from deploy.on_device.finish_plan import FinishOptions, plan_of, trtexec_files
-from deploy.on_device.int8_layers import int8_row
+from deploy.on_device.int8_layers import EIGHT_BITS, int8_row
 from deploy.on_device.manifest_check import Manifest, file_sha256
 from deploy.on_device.numbers_check import (
     ParityData,
@@ -83,9 +83,13 @@ class Trials:
         self._engine_row(trial, path, self.way.name, built.seconds)
         counts = f"{len(built.layers)} layers"
         row = None
-        if self.manifest["precision"] == "int8":
-            row = int8_row(built.layers, trial.plan.layer_precisions, built.messages)
-            counts += f", {row['layers_int8']} in int8"
+        precision = self.manifest["precision"]
+        if precision in EIGHT_BITS:
+            # of Q/DQ the manifest names the layers, of a cache the list beside it
+            named = dict.fromkeys(self.manifest.content.get("quantized_layers") or [], precision)
+            asked = trial.plan.layer_precisions or named
+            row = int8_row(built.layers, asked, built.messages, precision)
+            counts += f", {row['layers_int8']} in {precision}"
         trial.problems += built.problems
         trial.rows.update(
             layers=built.layers, messages=built.messages, on_dla=built.on_dla, int8=row

@@ -1,4 +1,4 @@
-"""How much of an engine runs in INT8, and why each layer that should doesn't."""
+"""How much of an engine runs in 8 bits, INT8 or FP8, and why each layer that should doesn't."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+# the precisions that quantize
+EIGHT_BITS = ("int8", "fp8")
 # layer types, in the inspector's words of any version, that multiply weights
 _WEIGHTED = re.compile(r"(?i)conv|gemm|matrix_?multiply|matmul|fully_?connected")
 
@@ -14,28 +16,31 @@ def int8_row(
     layers: Sequence[Mapping[str, Any]],
     precisions: Mapping[str, str],
     messages: Sequence[str] = (),
+    kind: str = "int8",
 ) -> dict[str, Any]:
-    """Layers in INT8, layers in float, and those that should be INT8 and aren't, with a reason.
+    """Layers in 8 bits, layers in float, and those that should be in 8 bits and aren't, with a
+    reason.
 
-    layers: as the engine's inspector lists them. precisions: the layer list; where there is none,
-    every layer with weights should be INT8. messages: TensorRT's warnings.
+    layers: as the engine's inspector lists them. precisions: by layer, what was asked for; where
+    there is nothing, every layer with weights should be in 8 bits. messages: TensorRT's warnings.
+    kind: the 8 bits that are meant, "int8" or "fp8".
     """
-    quantized = [layer for layer in layers if layer["precision"] == "int8"]
+    quantized = [layer for layer in layers if layer["precision"] == kind]
     return {
         "layers_int8": len(quantized),
         "layers_float": len(layers) - len(quantized),
         "not_int8": [
             {"name": layer["name"], "reason": _why_float(layer, messages)}
             for layer in layers
-            if layer["precision"] != "int8" and _should_be_int8(layer, precisions)
+            if layer["precision"] != kind and _should_be(layer, precisions, kind)
         ],
     }
 
 
-def _should_be_int8(layer: Mapping[str, Any], precisions: Mapping[str, str]) -> bool:
+def _should_be(layer: Mapping[str, Any], precisions: Mapping[str, str], kind: str) -> bool:
     if precisions:
         nodes = [layer["name"], *layer["fused_from"]]
-        return any(precisions.get(node) == "int8" for node in nodes)
+        return any(precisions.get(node) == kind for node in nodes)
     return bool(_WEIGHTED.search(layer["kind"]))
 
 

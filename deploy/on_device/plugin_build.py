@@ -60,16 +60,36 @@ def build_plugins(
     names = [str(plugin["folder"]) for plugin in manifest["plugins"]]
     if not names:
         return []
-    source = manifest.folder / "plugins"
-    tools = find_toolchain(environment, version)
+    try:
+        tools = find_toolchain(environment, version)
+        built = _built(manifest, names, capability, version, tools)
+    except DeviceError as error:
+        raise DeviceError(f"{error}; or run with --without-plugins") from None
+    relative, digest = built.relative_to(manifest.folder).as_posix(), file_sha256(built)
+    return [PluginLibrary(name, relative, digest) for name in names]
+
+
+def _built(
+    manifest: Manifest, names: Sequence[str], capability: str, version: str, tools: Toolchain
+) -> Path:
+    """The library, in a folder of its own for everything it was made of."""
     sources = {n: row["sha256"] for n, row in manifest.files.items() if n.startswith("plugins/")}
     key = hashlib.sha256(canonical_json([sources, capability, version, tools])).hexdigest()[:12]
     into = manifest.folder / "build" / f"plugins-{key}"
+    return compiled_plugins(manifest.folder / "plugins", names, into, capability, tools)
+
+
+def compiled_plugins(
+    source: Path, names: Sequence[str], into: Path, capability: str, tools: Toolchain
+) -> Path:
+    """The library in the folder `into`, compiled unless it lies there already.
+
+    source: the folder of CMakeLists.txt; names: of folders in it, or paths of others. The log
+    stays beside `into`.
+    """
     if not (into / PLUGIN_LIBRARY).is_file():
         _build_aside(source, into, plugin_commands(source, names, capability, tools))
-    built = into / PLUGIN_LIBRARY
-    relative, digest = built.relative_to(manifest.folder).as_posix(), file_sha256(built)
-    return [PluginLibrary(name, relative, digest) for name in names]
+    return into / PLUGIN_LIBRARY
 
 
 def find_toolchain(environment: Mapping[str, str], version: str) -> Toolchain:
@@ -84,8 +104,7 @@ def find_toolchain(environment: Mapping[str, str], version: str) -> Toolchain:
     if not nvcc:
         raise DeviceError(
             f"the model has plugins and there's no nvcc at {', '.join(candidates)}; install CUDA's "
-            "compiler (a Jetson: apt install nvidia-cuda-dev), set NVCC, or run with "
-            "--without-plugins"
+            "compiler (a Jetson: apt install nvidia-cuda-dev), or set NVCC"
         )
     include = _headers(environment, version)
     library = environment.get("TENSORRT_LIB") or _library(version)
@@ -111,8 +130,7 @@ def _headers(environment: Mapping[str, str], version: str) -> str:
         return place
     raise DeviceError(
         f"the model has plugins and there's no NvInferVersion.h in {', '.join(places)}; install "
-        "TensorRT's headers (a Jetson: apt install libnvinfer-dev), set TENSORRT_INCLUDE, or run "
-        "with --without-plugins"
+        "TensorRT's headers (a Jetson: apt install libnvinfer-dev), or set TENSORRT_INCLUDE"
     )
 
 
@@ -196,5 +214,5 @@ def _logged_run(command: Sequence[str], folder: Path, log: Path) -> None:
         said = errors[0] if errors else "nothing to say why"
         raise DeviceError(
             f"{Path(command[0]).name} ended with {done.returncode}: {said}; the whole "
-            f"output is in {log}; --without-plugins leaves the plugins out"
+            f"output is in {log}"
         )

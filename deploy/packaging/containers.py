@@ -1,10 +1,14 @@
-"""The Triton container whose TensorRT, or OpenVINO, is the one an engine needs."""
+"""The Triton container whose TensorRT, or OpenVINO, is the one an engine needs.
+
+A Jetson needs images of its own: `<tag>-py3-igpu`, which NVIDIA has published from 23.12 on, for
+JetPack 6.0 and later (release notes of Triton 2.41). JetPack 5 has none.
+"""
 
 from __future__ import annotations
 
 import re
 import tomllib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from deploy.errors import RecipeError
@@ -12,6 +16,7 @@ from deploy.errors import RecipeError
 _TABLE = Path(__file__).with_name("triton_containers.toml")
 _TAG = re.compile(r"(\d\d\.\d\d)(?:=(\d+\.\d+\.\d+)(?:\.\d+)?)?")
 IMAGE = "nvcr.io/nvidia/tritonserver"
+_FIRST_IGPU_JETPACK, _IGPU_JETPACK = 6, "6."
 
 
 @dataclass(frozen=True)
@@ -22,10 +27,11 @@ class Container:
     tensorrt: str
     openvino: str = ""
     source: str = ""
+    jetson: bool = False
 
     @property
     def image(self) -> str:
-        return f"{IMAGE}:{self.tag}-py3"
+        return f"{IMAGE}:{self.tag}-py3{'-igpu' if self.jetson else ''}"
 
 
 def known_containers() -> list[Container]:
@@ -34,11 +40,22 @@ def known_containers() -> list[Container]:
     return [Container(**row) for row in rows]
 
 
-def container_for_tensorrt(version: str, asked: str | None) -> Container:
+def container_for_tensorrt(version: str, asked: str | None, jetpack: str = "") -> Container:
     """The container with that TensorRT; RecipeError, with both releases, where there is none.
 
     asked: the tag the user wants, "26.05", or "26.05=10.16.1" for one the table doesn't know.
+    jetpack: the Jetson release the engine was built on, "" elsewhere.
     """
+    if jetpack and int(jetpack.partition(".")[0]) < _FIRST_IGPU_JETPACK:
+        raise RecipeError(
+            f"the engine is a Jetson's with JetPack {jetpack}: NVIDIA publishes Triton containers "
+            "for Jetsons from JetPack 6.0 on; older ones have an archive with some releases, which "
+            "this command doesn't prepare, or load engine/model.engine there with TensorRT itself"
+        )
+    return replace(_with_tensorrt(version, asked), jetson=jetpack.startswith(_IGPU_JETPACK))
+
+
+def _with_tensorrt(version: str, asked: str | None) -> Container:
     release = _release(version)
     if asked is not None:
         chosen = _asked(asked)

@@ -25,6 +25,7 @@ _DTYPES = (
 _Dimension = int | None
 # a name, not a path, and nothing a shell or a configuration would read otherwise
 _LIBRARY = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.+-]*")
+_JETPACK = re.compile(r"(\d{1,3}(\.\d{1,3}){1,2})?")
 _DEVICE = re.compile(r"[A-Z][A-Z0-9_.:,()]*")
 
 
@@ -47,7 +48,8 @@ class _Io(BaseModel):
 class Served:
     """runtime: the library the server needs. files: what lies in a version folder, by its name
     there. libraries: plugin kernels. samples: the shape of one sample per input, batch 1.
-    tensorrt: the release the plan was built with, "10.16.1". largest_batch: of a plan's profile.
+    tensorrt: the release the plan was built with, "10.16.1"; jetpack: of a Jetson. largest_batch:
+    of a plan's profile.
     """
 
     bundle: Bundle
@@ -60,6 +62,7 @@ class Served:
     samples: dict[str, tuple[int, ...]]
     settings: dict[str, Any]
     tensorrt: str = ""
+    jetpack: str = ""
     largest_batch: int = 0
 
     @property
@@ -143,8 +146,17 @@ def _tensorrt(bundle: Bundle, name: str, engine: Path) -> Served:
         _samples(bundle, inputs),
         {"plugins": _plugins(report, report_path)},
         tensorrt=str(device.get("version", "")),
+        jetpack=_jetpack(sent, sent_path),
         largest_batch=_largest_batch(sent),
     )
+
+
+def _jetpack(sent: dict[str, Any], path: Path) -> str:
+    nvidia = sent.get("nvidia")
+    found = nvidia.get("jetpack", "") if isinstance(nvidia, dict) else ""
+    if not isinstance(found, str) or not _JETPACK.fullmatch(found):
+        raise BundleError(f"{path}: JetPack {str(found)[:60]!r}; build the bundle again")
+    return found
 
 
 def _plugins(report: dict[str, Any], path: Path) -> list[dict[str, Any]]:

@@ -1,11 +1,12 @@
-"""The plugin kernels an OpenVINO engine needs: compiled for it, stored beside it, checked again
-before they are loaded, since loading one runs its code."""
+"""The plugin kernels an engine needs: compiled for it, stored beside it, checked again before they
+are loaded, since loading one runs its code."""
 
 from __future__ import annotations
 
 import atexit
 import functools
 import hashlib
+import os
 import shutil
 import tempfile
 from collections.abc import Mapping, Sequence
@@ -17,16 +18,18 @@ import onnx
 from deploy import registry
 from deploy.errors import BuildError, nearest
 from deploy.files import sha256_of, write_aside
+from deploy.on_device.plugin_build import compiled_plugins, find_toolchain
 from deploy.plugin.build import build_openvino
 from deploy.plugin.ops import op_types, plugin_nodes
 
 # what a kernel may be made of: a change in one of these makes another library
 _SOURCES = (".cpp", ".h", ".hpp")
+_CUDA_SOURCES = (*_SOURCES, ".cu", ".cuh")
 
 
 @dataclass(frozen=True)
 class Library:
-    """One plugin's extension for OpenVINO on disk."""
+    """A plugin's extension for OpenVINO on disk, or all of an engine's plugins for TensorRT."""
 
     plugin: str
     file: Path
@@ -38,6 +41,24 @@ def compiled_for(proto: onnx.ModelProto, name: str) -> tuple[Library, ...]:
 
     BuildError for an op of the domain without a folder or without a kernel for OpenVINO.
     """
+    return tuple(_library(plugin, _digest(plugin, _SOURCES)) for plugin in _used(proto, name))
+
+
+def compiled_for_tensorrt(
+    proto: onnx.ModelProto, name: str, capability: str, version: str
+) -> tuple[Library, ...]:
+    """One library with the TensorRT plugins of a model, compiled once per process for this GPU.
+
+    capability: the GPU's, "9.0"; version: of the TensorRT that will load it. BuildError for an op
+    without a folder, DeviceError for a missing tool or with the compiler's words.
+    """
+    plugins = tuple(_used(proto, name))
+    digests = tuple(_digest(plugin, _CUDA_SOURCES) for plugin in plugins)
+    return (_tensorrt_library(plugins, digests, capability, version),) if plugins else ()
+
+
+def _used(proto: onnx.ModelProto, name: str) -> list[str]:
+    """The plugins of a model's operators; BuildError for one without a folder."""
     known = op_types()
     used = sorted({node.op_type for node in plugin_nodes(proto)})
     for op in used:
@@ -46,8 +67,7 @@ def compiled_for(proto: onnx.ModelProto, name: str) -> tuple[Library, ...]:
                 f"{name}: no plugin for operator {op!r}{nearest(op, known)}; give its folder with "
                 "--plugin-path"
             )
-    plugins = [known[op] for op in used]
-    return tuple(_library(plugin, _digest(plugin)) for plugin in plugins)
+    return [known[op] for op in used]
 
 
 def stored(libraries: Sequence[Library], folder: Path) -> list[dict[str, str]]:
@@ -78,10 +98,10 @@ def read(folder: Path, rows: Sequence[Mapping[str, str]]) -> tuple[Library, ...]
     return tuple(found)
 
 
-def _digest(plugin: str) -> str:
+def _digest(plugin: str, sources: Sequence[str]) -> str:
     folder = registry.path("plugin", plugin).parent
     digest = hashlib.sha256(str(folder).encode())
-    for file in sorted(p for p in folder.iterdir() if p.suffix in _SOURCES):
+    for file in sorted(p for p in folder.iterdir() if p.suffix in sources):
         digest.update(file.name.encode() + file.read_bytes())
     return digest.hexdigest()[:16]
 
@@ -92,6 +112,18 @@ def _library(plugin: str, digest: str) -> Library:
     folder.mkdir(exist_ok=True)
     file = build_openvino(plugin, folder, Path(tempfile.gettempdir()))
     return Library(plugin, file, sha256_of(file))
+
+
+@functools.cache
+def _tensorrt_library(
+    plugins: tuple[str, ...], digests: tuple[str, ...], capability: str, version: str
+) -> Library:
+    tools = find_toolchain(os.environ, version)
+    folders = [str(registry.path("plugin", name).parent.resolve()) for name in plugins]
+    made_of = "".join((*digests, capability, version))
+    into = _scratch() / hashlib.sha256(made_of.encode()).hexdigest()[:16]
+    file = compiled_plugins(registry.plugin_roots()[0], folders, into, capability, tools)
+    return Library("+".join(plugins), file, sha256_of(file))
 
 
 @functools.cache

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploy.precisions import in_words
 from deploy.report import units
 from deploy.report.table import Row, bullets, folded, name, number, paragraph, table
+from deploy.target import QUANTIZED
 
 Content = Mapping[str, Any]
 
@@ -14,8 +16,8 @@ Content = Mapping[str, Any]
 _NAMED = 20
 _PARTS = ("device", "device_sent", "device_files", "device_found", "device_layers")
 _FORMS = {
-    "explicit": "INT8 as Q/DQ in the graph",
-    "implicit": "INT8 by a calibration cache and a precision per layer, beside a float graph",
+    "explicit": "{} as Q/DQ in the graph",
+    "implicit": "{} by a calibration cache and a precision per layer, beside a float graph",
     "none": "no INT8",
 }
 
@@ -25,6 +27,7 @@ def device(content: Content) -> dict[str, str]:
     found = content.get("device")
     if found is None:
         return dict.fromkeys(_PARTS, "")
+    kind = kind_of(content["summary"]["precision"])
     rows: list[Row] = [
         [name(file), number(units.size(size), size)]
         for file, size in sorted(found["files"].items())
@@ -32,14 +35,19 @@ def device(content: Content) -> dict[str, str]:
     files = table("Files of device/", ["File", "#Bytes"], rows, level=0)
     return {
         "device": "yes",
-        "device_sent": bullets(_sent(found)),
+        "device_sent": bullets(_sent(found, kind)),
         "device_files": folded(f"All {len(rows)} files of device/", files),
-        "device_found": _found(found["report"]),
-        "device_layers": _layers(found["vendor_layers"]),
+        "device_found": _found(found["report"], kind),
+        "device_layers": _layers(found["vendor_layers"], kind),
     }
 
 
-def _layers(rows: Sequence[Mapping[str, Any]]) -> str:
+def kind_of(precision: str) -> str:
+    """How the 8 bits of a build are called; INT8 where it has none."""
+    return in_words(precision if precision in QUANTIZED else "int8")
+
+
+def _layers(rows: Sequence[Mapping[str, Any]], kind: str) -> str:
     """What the compiler made of each layer with weights; empty where it wasn't asked."""
     if not rows:
         return ""
@@ -47,7 +55,7 @@ def _layers(rows: Sequence[Mapping[str, Any]]) -> str:
         [
             name(row["layer"]),
             row["operator"],
-            "INT8" if row["int8"] else "float",
+            kind if row["int8"] else "float",
             name(row["kernel"]),
             row["precision"],
             row["reason"],
@@ -55,12 +63,12 @@ def _layers(rows: Sequence[Mapping[str, Any]]) -> str:
         for row in sorted(rows, key=lambda row: bool(row["int8"]))
     ]
     others = sum(not row["int8"] for row in rows)
-    columns = ["Layer", "Operator", "Reads", "Kernel", "Types", "Why not INT8"]
-    title = f"What the compiler made of {len(rows)} layers with weights: {others} not in INT8"
+    columns = ["Layer", "Operator", "Reads", "Kernel", "Types", f"Why not {kind}"]
+    title = f"What the compiler made of {len(rows)} layers with weights: {others} not in {kind}"
     return folded(title, table("Layers with weights", columns, listed, level=0))
 
 
-def _sent(found: Content) -> list[str]:
+def _sent(found: Content, kind: str) -> list[str]:
     nvidia = found["nvidia"]
     library = {"tensorrt": "TensorRT", "tensorrt_rtx": "TensorRT-RTX"}[nvidia["library"]]
     typing = {"weak": "types chosen by its compiler", "strong": "types as the graph gives them"}
@@ -70,7 +78,7 @@ def _sent(found: Content) -> list[str]:
     )
     lines = [
         software,
-        f"{_FORMS[found['quantization']]}; what isn't INT8 in {found['rest']}.",
+        f"{_FORMS[found['quantization']].format(kind)}; what isn't {kind} in {found['rest']}.",
     ]
     if nvidia["use_dla"]:
         lines.append(f"Layers go to one of {nvidia['dla_cores']} DLA cores, the rest to the GPU.")
@@ -88,7 +96,7 @@ def _sent(found: Content) -> list[str]:
     return lines
 
 
-def _found(report: Content | None) -> str:
+def _found(report: Content | None, kind: str) -> str:
     """What the device reported; empty until it has."""
     if report is None:
         return ""
@@ -115,14 +123,14 @@ def _found(report: Content | None) -> str:
     counted = report.get("int8") or {}
     if counted:
         lines.append(
-            f"{counted['layers_int8']} layers run in INT8, {counted['layers_float']} in float."
+            f"{counted['layers_int8']} layers run in {kind}, {counted['layers_float']} in float."
         )
     on_dla = report.get("on_dla") or {}
     if on_dla:
         share = f"{sum(map(bool, on_dla.values()))} of {len(on_dla)} layers"
         lines.append(f"{share} run on the DLA, the others on the GPU.")
     for row in (counted.get("not_int8") or [])[:_NAMED]:
-        lines.append(f"Not in INT8: {row['name']}: {row['reason']}")
+        lines.append(f"Not in {kind}: {row['name']}: {row['reason']}")
     lines += [f"Refused check passed over by hand: {text}" for text in report.get("overrides", [])]
     outputs: list[Row] = [
         [

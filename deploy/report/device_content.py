@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.nvidia.device import more_moved
 from deploy.nvidia.settings import RUNGS
+from deploy.precisions import in_words
+from deploy.target import QUANTIZED
 
 if TYPE_CHECKING:
     from deploy.package import Findings
@@ -71,8 +73,9 @@ def device_evidence(content: dict[str, Any], samples: str, title: str) -> list[s
     rows, moved = content["vendor_layers"], content["moved"]
     if rows:
         integers = sum(row["int8"] for row in rows)
-        said.append(f"{integers} of {len(rows)} layers with weights read INT8 in that engine.")
-    if moved.get("int8", 0) > moved.get("fp16", 0):
+        kinds = [in_words(name) for name in moved if name in QUANTIZED]
+        said += [f"{integers} of {len(rows)} layers with weights read {k} in it." for k in kinds]
+    if max(moved.values(), default=0) > moved.get("fp16", 0) > 0:
         said.append(f"Of speed: {more_moved(moved)}.")
     said.append(
         f"Remains: copy device/ to the device ({title}; {library} {version}), run `python3 "

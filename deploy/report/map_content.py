@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING, Any
 
 from deploy.artifacts.model import Model, graphs
 from deploy.plugin.ops import DOMAIN
-from deploy.report.map_boxes import boxes
+from deploy.report.map_boxes import MULTIPLY, boxes
 from deploy.report.map_decisions import Node, name_of, owners
 from deploy.report.map_kernels import kernels
 from deploy.surgery.movement import MOVES
+from deploy.target import QUANTIZED
 
 if TYPE_CHECKING:
     from deploy.artifacts.ranges import Ranges
@@ -29,6 +30,7 @@ _TYPES = {
     **dict.fromkeys(("f16", "fp16", "half", "float16"), "fp16"),
     **dict.fromkeys(("f32", "fp32", "float", "float32"), "fp32"),
     **dict.fromkeys(("bf16", "bfloat16"), "bf16"),
+    **dict.fromkeys(("fp8", "f8e4m3"), "fp8"),
 }
 
 
@@ -37,10 +39,10 @@ def graph_map(
 ) -> dict[str, Any]:
     """Nodes in the graph's order, the edges between them, and which are drawn as one box.
 
-    content: what the report says otherwise; every figure comes from there. type: int8, fp16, bf16,
-    fp32, plugin, moves (data only) or unknown. type_from: "vendor" where its list of layers tells,
-    "joined" where it doesn't name the node, which then belongs to the kernel of the one in front,
-    "graph" where there is no such list.
+    content: what the report says otherwise; every figure comes from there. type: int8, fp8, fp16,
+    bf16, fp32, plugin, moves (data only) or unknown. type_from: "vendor" where its list of layers
+    tells, "joined" where it doesn't name the node, which then belongs to the kernel of the one in
+    front, "graph" where there is no such list.
     """
     exact = stages.get("equalized", stages["fused"])
     found = list(exact.proto.graph.node)
@@ -50,6 +52,7 @@ def graph_map(
     nodes = [_node(node, run_by.get(i), known) for i, node in enumerate(found)]
     edges = sorted({(writer[t], i) for i, n in enumerate(found) for t in _reads(n) if t in writer})
     outputs = {spec.name: writer[spec.name] for spec in exact.outputs if spec.name in writer}
+    _merge(nodes, edges, set(outputs.values()))
     touched = owners(stages, exact)
     for index, decision in enumerate(content["decisions"]):
         at = touched.get(decision["subject"])
@@ -148,6 +151,26 @@ def _type(
     kind = cost["precision"] if cost is not None else "unknown"
     # the graph that a device gets is float32 where it isn't INT8, and built in what is asked for
     return rest if kind == "fp32" and rest in ("fp16", "bf16") else kind, "graph"
+
+
+def _merge(
+    nodes: Sequence[dict[str, Any]], edges: Sequence[tuple[int, int]], outputs: set[int]
+) -> None:
+    """What a layer in 8 bits takes in (BatchNormalization, then a Relu or Clip, each its only
+    reader) has its type, where no vendor's list says otherwise: no value between them is stored."""
+    readers: list[list[int]] = [[] for _ in nodes]
+    for source, target in edges:
+        readers[source].append(target)
+    for index, node in enumerate(nodes):
+        taken = node["operator"] in (*MULTIPLY, "Add") and node["type"] in QUANTIZED
+        at, last = index, not taken
+        while not last and len(readers[at]) == 1 and at not in outputs:
+            at = readers[at][0]
+            last = nodes[at]["operator"] in ("Relu", "Clip")
+            if not last and nodes[at]["operator"] != "BatchNormalization":
+                break
+            if nodes[at]["type_from"] == "graph":
+                nodes[at]["type"] = node["type"]
 
 
 def _reads(node: Node) -> set[str]:

@@ -13,6 +13,7 @@ Pairs = list[tuple[str, str]]
 
 TYPES = {
     "int8": "INT8",
+    "fp8": "FP8",
     "fp16": "fp16",
     "bf16": "bf16",
     "fp32": "fp32",
@@ -161,5 +162,5 @@ def _errors(nodes: Sequence[Node]) -> Pairs:
         if node["weight_sqnr_db"] is not None:
             pairs.append(("SQNR of its weights", units.decibel(node["weight_sqnr_db"])))
         if node["noise_db"] is not None:
-            pairs.append(("Noise alone in INT8", f"{node['noise_db']:.1f}\N{NO-BREAK SPACE}dB"))
+            pairs.append(("Noise alone in 8 bits", f"{node['noise_db']:.1f}\N{NO-BREAK SPACE}dB"))
     return pairs

@@ -11,6 +11,7 @@ from typing import Any
 
 from deploy.artifacts.ranges import Ranges
 from deploy.report import units
+from deploy.report.device import kind_of
 from deploy.report.precision_figures import pareto, timed
 from deploy.report.stored_weights import stored_weights
 from deploy.report.summary import Content
@@ -26,6 +27,7 @@ from deploy.report.table import (
     table,
     words,
 )
+from deploy.target import QUANTIZED
 
 Rows = Sequence[Mapping[str, Any]]
 
@@ -48,11 +50,11 @@ def precision(content: Content, ranges: Ranges | None) -> dict[str, str]:
         "stored_weights": weights,
         "chosen": paragraph(chosen_words(content)),
         "tried_how": paragraph(_how(content)),
-        "tried": _tried(tried["tried"], tried["chosen"]),
+        "tried": _tried(tried["tried"], tried["chosen"], _kind(content)),
         "pareto_figure": "yes" if drawn else "",
         "sensitivity_figure": "yes" if noise else "",
-        "sensitivity_words": paragraph(_noise_words(noise, kept(content))),
-        "sensitivity": _sensitivity(noise, kept(content)),
+        "sensitivity_words": paragraph(_noise_words(noise, kept(content), _kind(content))),
+        "sensitivity": _sensitivity(noise, kept(content), _kind(content)),
         "kept_float": bullets(_reasons(content["precision_layers"])),
         "layer_reasons": _layers(content, ranges),
     }
@@ -70,16 +72,21 @@ def chosen_words(content: Content) -> str:
     if tried is None:
         return ""
     reason = str(tried["reason"])
-    if content["summary"]["precision"] != "int8":
+    if content["summary"]["precision"] not in QUANTIZED:
         return f"{reason[:1].upper()}{reason[1:]}."
     rows = [row for row in content["precision_layers"] if _multiplies(row)]
     count = sum(row["int8"] for row in rows)
     device = content["device"]
     # what the device itself made of them is told in its own section
     seen = device is None or not device["absent"]
-    run = "run in INT8" if seen else "are INT8 in the graph"
+    kind = _kind(content)
+    run = f"run in {kind}" if seen else f"are {kind} in the graph"
     text = f"{count:,} of {units.amount(len(rows), 'layer')} {run}. "
     return f"{text}Placement “{tried['chosen']}”: {reason}."
+
+
+def _kind(content: Content) -> str:
+    return kind_of(content["summary"]["precision"])
 
 
 def _multiplies(row: Mapping[str, Any]) -> bool:
@@ -88,7 +95,7 @@ def _multiplies(row: Mapping[str, Any]) -> bool:
 
 
 def kept(content: Content) -> set[str]:
-    """Layers of the sensitivity that didn't become INT8."""
+    """Layers of the sensitivity that stayed float."""
     rows, choice = content["precision_layers"], content["choice"]
     if not any(row["int8"] for row in rows):
         return {row["layer"] for row in choice["sensitivity"]}
@@ -113,8 +120,8 @@ def _how(content: Content) -> str:
     )
 
 
-def _tried(rows: Rows, chosen: str) -> str:
-    columns = ["Engine", "What it is", "#INT8 layers", "#Float layers", "#Latency", "How"]
+def _tried(rows: Rows, chosen: str, kind: str) -> str:
+    columns = ["Engine", "What it is", f"#{kind} layers", "#Float layers", "#Latency", "How"]
     columns += ["#SQNR", "#Accuracy drop", "Outcome"]
     cells = [_one_tried(row, row["name"] == chosen) for row in rows]
     return table("What was tried", *filled(columns, cells))
@@ -153,12 +160,12 @@ def _measured(row: Mapping[str, Any]) -> str:
     return f"{loop}, {units.amount(row['rounds'], 'round')}"
 
 
-def _noise_words(noise: Rows, kept: set[str]) -> str:
+def _noise_words(noise: Rows, kept: set[str], kind: str) -> str:
     if not noise:
         return ""
     samples = units.amount(noise[0]["samples"], "sample")
     text = (
-        f"The noise that each layer alone brings to the outputs in INT8, on {samples}. Noise of "
+        f"The noise that each layer alone brings to the outputs in {kind}, on {samples}. Noise of "
         f"single layers nearly adds up: all {len(noise):,} together come to "
         f"{_decibels(noise[0]['accumulated_db'])}"
     )
@@ -171,14 +178,14 @@ def _noise_words(noise: Rows, kept: set[str]) -> str:
     return f"{text}. Corrections come on top."
 
 
-def _sensitivity(noise: Rows, kept: set[str]) -> str:
+def _sensitivity(noise: Rows, kept: set[str], kind: str) -> str:
     if not noise:
         return ""
     cells: list[Row] = [
         [
             name(row["layer"]),
             row["op"],
-            Cell("float", looks="quiet") if row["layer"] in kept else "INT8",
+            Cell("float", looks="quiet") if row["layer"] in kept else kind,
             number(_decibels(row["noise_db"]), row["noise_db"]),
             number(_decibels(row["accumulated_db"]), row["accumulated_db"]),
             name(row["tensor"]),
@@ -221,7 +228,7 @@ def _layers(content: Content, ranges: Ranges | None) -> str:
         [
             name(row["layer"]),
             row["operator"],
-            "INT8" if row["int8"] else Cell("float", looks="quiet"),
+            _kind(content) if row["int8"] else Cell("float", looks="quiet"),
             words(row["reason"]),
             _sqnr(row["weight_sqnr_db"]),
             _sqnr(errors.get(row["output"])),

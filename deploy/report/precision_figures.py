@@ -102,10 +102,10 @@ def sensitivity(layers: Rows, kept: Collection[str]) -> Figure:
     """Noise of each of the noisiest layers alone, and of all that are no noisier together."""
     shown = list(layers)[:_NOISIEST]
     if all(row["layer"] in kept for row in layers):
-        kept = ()  # no INT8 engine was shipped: nothing to tell apart
+        kept = ()  # no engine in 8 bits was shipped: nothing to tell apart
     floor = _floor(shown)
     bars = [
-        _bars(shown, floor, "alone in INT8", "--bar", lambda name: name not in kept),
+        _bars(shown, floor, "alone in 8 bits", "--bar", lambda name: name not in kept),
         _bars(shown, floor, "alone, kept in float", "--good", lambda name: name in kept),
     ]
     together = {

@@ -10,6 +10,7 @@ from deploy.bench import Comparison, compared
 from deploy.report import units
 from deploy.report.table import bullets, paragraph
 from deploy.report.task import labelled, of_task, task_value
+from deploy.target import QUANTIZED
 
 Content = Mapping[str, Any]
 
@@ -45,8 +46,8 @@ def slower(content: Content) -> str:
         return ""
     precision = content["summary"]["precision"]
     text = found.words(precision)
-    # a tie is news only for INT8, which costs accuracy
-    if not text or (found.tie and precision != "int8"):
+    # a tie is news only for 8 bits, which costs accuracy
+    if not text or (found.tie and precision not in QUANTIZED):
         return ""
     if on_target(content):
         return f"{text}: consider --{found.other}"
@@ -165,7 +166,7 @@ def _speed(content: Content) -> tuple[str, str, str] | None:
             f", {units.ratio(times)} the speed of {other}, the fastest other float engine"
             f" ({units.ms(rows[other]['median_ms'])})"
         )
-        if precision == "int8":
+        if precision in QUANTIZED:
             text = text.replace("other float", "float")
         if other != "fp32" and "fp32" in rows and precision != "fp32":
             text += (

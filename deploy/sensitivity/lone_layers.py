@@ -10,8 +10,8 @@ import onnx
 import onnx_graphsurgeon as gs
 from onnx import helper, numpy_helper
 
-from calibrators.ranges import Affine, weight_params
 from deploy.artifacts.model import Model
+from deploy.float8 import Params, tensor, weight, zero_point
 from deploy.placed import Placed
 from deploy.placement import ActivationQuant, WeightQuant
 from deploy.surgery.graph import label, to_model
@@ -33,7 +33,7 @@ class LoneLayer:
     first: int
     last: int
     graft: Graft
-    activations: Mapping[str, Affine]
+    activations: Mapping[str, Params]
     weight_noise: float
     output: str
     axis: int | None
@@ -84,7 +84,7 @@ class _Grafting:
         self.reads: dict[tuple[int, int], str] = {}
         self.nodes: list[tuple[int, onnx.NodeProto]] = []
         self.weights: list[onnx.TensorProto] = []
-        self.activations: dict[str, Affine] = {}
+        self.activations: dict[str, Params] = {}
         self.weight_noise = 0.0
         self.weighs = False
 
@@ -119,11 +119,10 @@ class _Grafting:
         self.reads[reader, placed.index] = f"{name}/dequantized"
 
     def quantize_weight(self, placed: WeightQuant) -> None:
-        tensor = placed.node.inputs[placed.index]
-        axis = placed.axis if self.form.weight_per_channel else None
-        values = np.asarray(tensor.values)
-        params = weight_params(values, axis, self.form.weight_bits)
-        name = f"{tensor.name}/rounded"
+        held = placed.node.inputs[placed.index]
+        values = np.asarray(held.values)
+        params = weight(values, placed.axis, self.form)
+        name = f"{held.name}/rounded"
         self.weighs = True
         self.weight_noise += noise_of(values, params)
         rounded = params.dequantize(params.quantize(values))
@@ -131,7 +130,7 @@ class _Grafting:
         self.reads[self.number(placed.node), placed.index] = name
 
 
-def _rounding(name: str, params: Affine) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+def _rounding(name: str, params: Params) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
     """QuantizeLinear, and DequantizeLinear written out.
 
     Seeing a pair, ONNX Runtime would quantize the float weights behind it by its own rules, one
@@ -145,12 +144,15 @@ def _rounding(name: str, params: Affine) -> tuple[list[onnx.NodeProto], list[onn
         helper.make_node("Sub", [steps[1], middle], [steps[2]]),
         helper.make_node("Mul", [steps[2], scale], [steps[3]]),
     ]
-    values = (params.scale, params.zero_point, params.zero_point.astype(np.float32))
-    named = zip(values, (scale, zero, middle), strict=True)
-    return nodes, [numpy_helper.from_array(value, name) for value, name in named]
+    point = zero_point(params)
+    return nodes, [
+        numpy_helper.from_array(params.scale, scale),
+        tensor(point, params, zero),
+        numpy_helper.from_array(point.astype(np.float32), middle),
+    ]
 
 
-def noise_of(values: np.ndarray, params: Affine) -> float:
+def noise_of(values: np.ndarray, params: Params) -> float:
     """Noise power over signal power of the rounded values; 0 for values that are all zero."""
     error = values.astype(np.float64) - params.dequantize(params.quantize(values))
     signal = float(np.sum(values.astype(np.float64) ** 2))

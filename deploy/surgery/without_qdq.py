@@ -35,12 +35,14 @@ def _floats(node: gs.Node) -> gs.Constant | None:
     """The constant a DequantizeLinear of stored integers gives; None where they aren't stored."""
     integers, scale = constant(node.inputs[0]), constant(node.inputs[1])
     given = node.inputs[2] if len(node.inputs) > 2 and not node.inputs[2].is_empty() else None
-    zero = np.zeros((), np.int64) if given is None else constant(given)
+    zero = np.zeros((), np.float32) if given is None else constant(given)
     if integers is None or scale is None or zero is None:
         return None
     if scale.ndim:
         shape = [1] * integers.ndim
         shape[int(node.attrs.get("axis", 1))] = -1
         scale, zero = scale.reshape(shape), zero.reshape(shape if zero.ndim else ())
-    steps = (integers.astype(np.int64) - zero).astype(scale.dtype)
+    # float32 holds the 8 bits of either kind; of int32 biases it wouldn't hold all
+    exact = np.float32 if integers.itemsize == 1 else np.int64
+    steps = (integers.astype(exact) - zero.astype(exact)).astype(scale.dtype)
     return gs.Constant(node.outputs[0].name, np.asarray(steps * scale))

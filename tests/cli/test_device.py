@@ -22,7 +22,8 @@ from calibrators.ranges import activation_params
 from deploy.artifacts.bundle import Bundle
 from deploy.artifacts.ranges import Ranges
 from deploy.cli import run
-from deploy.nvidia.implicit import read_cache, read_layer_precisions
+from deploy.on_device.calibration_cache import cache_scales
+from deploy.on_device.finish_plan import listed_precisions
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 DATA = ("--data", DIGITS / "calib.npz", "--eval-data", DIGITS / "test.npz")
@@ -174,10 +175,10 @@ class TestPlugins:
         for suffix in ("", "_plain"):
             graph = onnx.load(xavier / f"device/model{suffix}.onnx").graph
             text = (xavier / f"device/layer_precisions{suffix}.txt").read_text()
-            listed = read_layer_precisions(text)
+            listed = listed_precisions(text)
             names = {node.name for node in graph.node}
             assert set(listed) - {"*"} <= names
-            _, cache = read_cache((xavier / f"device/calibration{suffix}.cache").read_text())
+            cache = cache_scales((xavier / f"device/calibration{suffix}.cache").read_text())
             values = {v.name for v in graph.input} | {o for n in graph.node for o in n.output}
             assert set(cache) <= values
             own = [node for node in graph.node if node.domain == "onnx_deploy"]
@@ -203,7 +204,7 @@ class TestSameScales:
             assert found["xavier"][name].range == found["orin"][name].range == wanted.range
 
     def test_cache_and_qdq_carry_the_same_scales(self, bundles: dict[str, Path]) -> None:
-        _, cache = read_cache((bundles["xavier"] / "device/calibration_plain.cache").read_text())
+        cache = cache_scales((bundles["xavier"] / "device/calibration_plain.cache").read_text())
         written = activations(bundles["orin"] / "device/model_plain.onnx")
         ranges = Ranges.load(bundles["cpu"] / "ranges.json").tensors
         shared = set(cache) & set(written)
@@ -349,3 +350,56 @@ def quantizers(path: Path) -> dict[str, tuple[float, int]]:
 def values(op: Any, index: int) -> np.ndarray:
     node = op.input(index).get_source_output().get_node()
     return np.asarray(node.get_data()).reshape(-1)[0]
+
+
+@pytest.fixture(scope="module")
+def h100(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("h100") / "bundle"
+    words = ["build", DIGITS / "digits.onnx", "--target", "h100", "--fp8", *DATA, "-o", folder]
+    assert run([str(word) for word in words]) == 0
+    return folder
+
+
+class TestFp8:
+    def test_the_graph_that_is_sent_quantizes_to_float8(self, h100: Path) -> None:
+        manifest = json.loads((h100 / "device/manifest.json").read_text())
+        kept = ("precision", "quantization", "rest")
+        assert [manifest[key] for key in kept] == ["fp8", "explicit", "fp16"]
+        graph = onnx.load(h100 / "device/model.onnx").graph
+        codes = {w.name: w.data_type for w in graph.initializer}
+        found = [n for n in graph.node if n.op_type == "QuantizeLinear"]
+        assert found and all(codes[n.input[2]] == onnx.TensorProto.FLOAT8E4M3FN for n in found)
+        assert len(manifest["quantized_layers"]) == 3
+        assert min(manifest["parity"]["rounding_sqnr_db"].values()) > 20
+
+    @pytest.mark.parametrize("version", ["10.16.0", "11.4.0"])
+    def test_finish_builds_it_and_the_host_takes_it_in(
+        self, h100: Path, finish: Callable[..., Path], tmp_path: Path, version: str
+    ) -> None:
+        bundle = Path(shutil.copytree(h100, tmp_path / "bundle"))
+        folder = finish(sent(bundle, tmp_path), version, 90)
+        report = json.loads((folder / "device_report.json").read_text())
+        assert report["status"] == "ok"
+        assert report["int8"]["layers_int8"] == 3 and report["int8"]["not_int8"] == []
+        assert run(["import", str(bundle), str(folder)]) == 0
+        page = (bundle / "report.html").read_text()
+        assert "3 layers run in FP8" in page and "FP8 as Q/DQ in the graph" in page
+
+    def test_the_report_says_simulated_and_fp8(self, h100: Path) -> None:
+        content = json.loads((h100 / "report.json").read_text())
+        assert content["summary"]["precision"] == "fp8"
+        assert not content["choice"]["measured_here"]
+        page = (h100 / "report.html").read_text()
+        assert "3 of 13 layers are FP8 in the graph" in page and "simulated" in page
+        types = {node["type"] for node in content["graph_map"]["nodes"]}
+        assert "fp8" in types and "int8" not in types and "fp32" not in types
+
+    def test_the_race_and_the_roofline_predict_the_same_time(self, h100: Path) -> None:
+        content = json.loads((h100 / "report.json").read_text())
+        (raced,) = (r for r in content["measured"]["tried"]["tried"] if r["name"] == "all")
+        (device,) = content["roofline"]["built"]["targets"].values()
+        assert device["precisions"]["fp8"]["ms"] == pytest.approx(raced["predicted_ms"], rel=1e-9)
+
+    def test_a_gpu_without_it_is_refused(self, deploy: Deploy, tmp_path: Path) -> None:
+        found = deploy("build", DIGITS / "digits.onnx", "--target", "a100", "--fp8", *DATA)
+        assert found.code == 2 and "fp8 is not offered by target 'a100'" in found.err

@@ -74,3 +74,26 @@ def test_refused(deploy: Deploy, digits: Path) -> None:
     ran = deploy("doctor", digits / "digits.onnx", "--target", "xaviar")
     assert ran.code == 2
     assert "did you mean 'xavier'?" in ran.errors[0]
+
+
+def test_the_batch_of_the_build_decides(deploy: Deploy, digits: Path) -> None:
+    model = digits / "digits.onnx"
+    free = deploy("doctor", model, "--target", "orin-dla", "--batch", "dynamic")
+    assert free.code == 1 and "a DLA takes a fixed one" in free.out
+    fixed = deploy("doctor", model, "--target", "orin-dla", "--batch", "4")
+    assert fixed.code == 0 and "the engine is built for 4" in fixed.out
+
+
+def test_raw_images_are_looked_at_as_they_are_built(deploy: Deploy, digits: Path) -> None:
+    flags = ("--fold-input", "--color", "GRAY", "--crop", "8")
+    ran = deploy("doctor", digits / "digits.onnx", "--target", "xavier", *flags, "--json")
+    assert ran.code == 0 and ran.json["go"]
+
+
+def test_what_fp8_leaves_to_others(deploy: Deploy, digits: Path) -> None:
+    model = digits / "digits.onnx"
+    ran = deploy("doctor", model, "--target", "h100", "--fp8", "--json")
+    assert ran.code == 0 and ran.json["int8"]["int8"] == 3
+    assert "3 of 13 layers that multiply are placed in FP8" in ran.out
+    nothing = deploy("doctor", model, "--target", "rtx40", "--fp8")
+    assert nothing.code == 1 and "nothing to quantize" in nothing.out

@@ -15,7 +15,8 @@ from onnx import helper, numpy_helper
 from calibrators.ranges import Affine
 from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
-from deploy.nvidia.implicit import implicit, read_cache
+from deploy.nvidia.implicit import implicit
+from deploy.on_device.calibration_cache import cache_scales
 from deploy.quantize import quantize
 from deploy.target import Quantization, Target
 
@@ -58,9 +59,9 @@ class Numbers:
 def numbers(name: str, model: Model, ranges: Ranges) -> Numbers:
     """Emit in that dialect, and read back what was written."""
     if name == "tensorrt_implicit":
-        _, scales = read_cache(implicit(model, ranges, dialect(name)).cache("8.5.2"))
+        scales = cache_scales(implicit(model, ranges, dialect(name)).cache("8.5.2"))
         zero = np.zeros((), np.int8)
-        return Numbers({n: Affine(np.asarray(s), zero, -128, 127) for n, s in scales.items()})
+        return Numbers({n: Affine(np.asarray(s, "f4"), zero, -128, 127) for n, s in scales.items()})
     return parsed(quantize(model, ranges, dialect(name)))
 
 

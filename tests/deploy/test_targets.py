@@ -479,7 +479,7 @@ class TestRefused:
             ("[engine]\nthreads = -1", "engine.threads = -1: should be greater than or equal to 0"),
             ("[quantization]\nweight_bits = 9", "weight_bits = 9: should be less than or equal"),
             ("[roofline]\nbandwidth_bytes_per_s = 0", "should be greater than 0"),
-            ('precisions = ["int4"]', "'int4': should be 'fp32', 'fp16', 'bf16' or 'int8'"),
+            ('precisions = ["int4"]', "'int4': should be 'fp32', 'fp16', 'bf16', 'int8' or 'fp8'"),
             ('precisions = ["fp32"]', "default_precision = 'int8' is not in precisions: fp32"),
             ('fusions = ["fold_afine"]', "fusion 'fold_afine' (did you mean 'fold_affine'?)"),
             ('backend = "ovv"', "mine.toml: unknown backend 'ovv' (did you mean 'ov'?)"),

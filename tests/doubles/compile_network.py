@@ -9,6 +9,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
+from onnx import TensorProto
+
 from doubles.calibration import scales_of
 from doubles.network_double import type_name
 from doubles.simulate import rounded
@@ -23,6 +25,7 @@ _INT8 = """ACTIVATION CONCATENATION CONSTANT CONVOLUTION DECONVOLUTION ELEMENTWI
 IDENTITY MATRIX_MULTIPLY PARAMETRIC_RELU POOLING REDUCE RESIZE SCALE SHUFFLE SLICE PLUGIN_V2
 PLUGIN_V3"""
 _FLOATS = ("FLOAT", "HALF", "BF16")
+FLOAT8 = int(TensorProto.FLOAT8E4M3FN)
 _PRECISION_FLAGS = ("FP16", "INT8", "BF16", "FP8")
 
 
@@ -38,6 +41,8 @@ def compile_network(builder: Any, network: Any, config: Any) -> bytes:
     on = {name for name, set_ in config._flags.items() if set_}
     quantized = any(step.kind in ("QUANTIZE", "DEQUANTIZE") for step in network._graph.steps)
     _check_types(network, on, quantized)
+    if _holds_float8(network) and builder._sm() < 89:
+        raise RefusedError(f"FP8 is not supported on SM {builder._sm()}; SM 89 brought it")
     _check_dla(builder, network, config, on, quantized)
     _check_hardware(builder, config)
     if not builder._gpu().devices and not builder._state.get("capabilities"):
@@ -177,7 +182,7 @@ def _implicit(layer: Any, on: Any, scales: dict[str, float], warned: dict[str, N
 
 
 def _explicit(network: Any, number: int, floating: str) -> str:
-    """INT8 where every float input comes out of a DQ, as the compiler fuses it."""
+    """INT8 or FP8 where every float input comes out of a DQ, as the compiler fuses it."""
     steps = network._graph.steps
     step = steps[number]
     writers = {v.name: s for s in steps for v in s.outputs}
@@ -190,12 +195,18 @@ def _explicit(network: Any, number: int, floating: str) -> str:
         and set(before) <= {"DEQUANTIZE", "CONSTANT"}
         and "DEQUANTIZE" in before
     ):
-        return "INT8"
+        codes = [w.inputs[0].kind for v in inputs for w in [writers.get(v.name)] if w and w.inputs]
+        return "FP8" if FLOAT8 in codes else "INT8"
     return (
         "FLOAT"
         if network._strongly_typed() or step.kind in ("QUANTIZE", "DEQUANTIZE")
         else floating
     )
+
+
+def _holds_float8(network: Any) -> bool:
+    steps = network._graph.steps
+    return any(v is not None and v.kind == FLOAT8 for s in steps for v in (*s.inputs, *s.outputs))
 
 
 def _as_computed(network: Any, kinds: dict[int, str]) -> Any:
@@ -204,7 +215,7 @@ def _as_computed(network: Any, kinds: dict[int, str]) -> Any:
     explicit = any(s.kind == "QUANTIZE" for s in steps)
     of_node = {s.node: kinds[i] for i, s in enumerate(steps) if s.main}
     if explicit:
-        of_node = {n: k if k != "INT8" else "FLOAT" for n, k in of_node.items()}
+        of_node = {n: k if k not in ("INT8", "FP8") else "FLOAT" for n, k in of_node.items()}
     scales = getattr(network, "_scales", {})
     return rounded(network._graph.model, of_node, scales)
 
@@ -271,6 +282,7 @@ def _layers(network: Any, kinds: dict[int, str]) -> list[dict[str, Any]]:
 
 _LAYOUT = {"INT8": "Four wide channel vectorized row major Int8 format"}
 _LAYOUT.update({"HALF": "Channel major FP16 format where channel % 8 == 0"})
+_LAYOUT.update({"FP8": "Channel major FP8 format where channel % 16 == 0"})
 
 
 def _row(parts: list[Any], kind: str) -> dict[str, Any]:

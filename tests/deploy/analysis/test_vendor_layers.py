@@ -53,7 +53,7 @@ def test_one_that_the_compiler_computes_in_float() -> None:
     rows = vendor_layers(layers, shipped(residual()))
     (row,) = refused(rows)
     assert row.layer == "conv2"
-    assert row.reason == "the compiler chose fp32 (correlation) although the graph asks for INT8"
+    assert row.reason == "the compiler chose fp32 (correlation) although the graph asks for 8 bits"
     assert in_words(rows) == f"2 of 3 layers with weights read INT8; conv2: {row.reason}"
 
 

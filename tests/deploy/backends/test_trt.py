@@ -140,13 +140,6 @@ class TestBuild:
         with pytest.raises(BuildError, match=reason):
             trt.build(made, settings(), "fp32")
 
-    def test_plugins_are_not_compiled_here(self, orin: Any) -> None:
-        proto = copy_proto(residual().proto)
-        proto.graph.node[1].domain = "onnx_deploy"
-        proto.opset_import.append(helper.make_opsetid("onnx_deploy", 1))
-        with pytest.raises(BuildError, match="Relu of plugins, which are compiled on the device"):
-            trt.build(residual().derive(proto, ()), settings(), "fp32")
-
     def test_what_tensorrt_refuses_is_told_with_the_models_name(self, orin: Any) -> None:
         proto = copy_proto(residual().proto)
         proto.graph.node[1].domain = "of.others"

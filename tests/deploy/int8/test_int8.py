@@ -27,6 +27,7 @@ class Stages:
     def __init__(self, order: Sequence[str], passing: Any, **recipe: Any) -> None:
         self.recipe = Recipe(**recipe)
         self.target = Target.load("cpu")
+        self.precision = "int8"
         self.order = tuple(order)
         self.passing = passing
         self.fused = residual()

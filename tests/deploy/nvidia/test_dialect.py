@@ -17,8 +17,8 @@ from deploy.calibrate import calibrate
 from deploy.correct import correct
 from deploy.errors import BuildError
 from deploy.nvidia.dialect import as_judged, as_shipped, described, rest_of, simulated
-from deploy.nvidia.implicit import read_cache
 from deploy.nvidia.settings import Nvidia
+from deploy.on_device.calibration_cache import cache_scales
 from deploy.placement import NOTHING, Exclude
 from deploy.quantize import quantize
 from deploy.target import EngineSettings, Quantization, Target
@@ -143,7 +143,7 @@ class TestDescribed:
         twin = quantize(exact, ranges, simulated(target))
         mended = correct(twin, exact, samples, ["bias_correction"])
         found = described(mended, exact, ranges, target, NOTHING)
-        _, scales = read_cache(found.cache("8.5.2"))
+        scales = cache_scales(found.cache("8.5.2"))
         written = {name: affine.scale for name, affine in parsed(mended).activations.items()}
         assert set(written) == {"x", "r1", "c2", "f"}
         assert {name: scales[name] for name in written} == written

@@ -66,3 +66,14 @@ def test_which_targets_have_a_container() -> None:
         if nvidia is not None and nvidia.library == "tensorrt":
             served[name] = bool(known & set(nvidia.versions))
     assert all(served.values()), served
+
+
+def test_a_jetson_has_images_of_its_own() -> None:
+    container = container_for_tensorrt("10.3.0", None, "6.1")
+    assert container.image.endswith("-py3-igpu")
+    assert not container_for_tensorrt("10.3.0", None).image.endswith("igpu")
+
+
+def test_jetpack_5_has_none() -> None:
+    with pytest.raises(RecipeError, match=r"with JetPack 5\.1: NVIDIA publishes .* JetPack 6\.0"):
+        container_for_tensorrt("8.5.2", None, "5.1")

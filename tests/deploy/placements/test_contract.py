@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import onnx_graphsurgeon as gs
 import pytest
-from tiny_models import model, node, normal, residual
+from tiny_models import model, node, normal
 
 from deploy import registry
 from deploy.artifacts.model import Model
@@ -16,11 +16,12 @@ PLACEMENTS = registry.names("placement")
 
 
 def rich() -> Model:
-    """Depthwise and transposed convolutions, a gate, a split, a sum, attention, integers."""
+    """Depthwise and transposed convolutions, a gate, a split, a sum, attention, integers; as many
+    channels as FP8 needs."""
     nodes = [
         node("Conv", ["x", "w0"], ["c0"], name="first"),
         node("Relu", ["c0"], ["r0"]),
-        node("Conv", ["r0", "wd"], ["c1"], name="depthwise", group=4, pads=[1, 1, 1, 1]),
+        node("Conv", ["r0", "wd"], ["c1"], name="depthwise", group=16, pads=[1, 1, 1, 1]),
         node("GlobalAveragePool", ["c1"], ["p"], name="pool"),
         node("Conv", ["p", "w1"], ["e"], name="gate"),
         node("Sigmoid", ["e"], ["s"]),
@@ -33,14 +34,34 @@ def rich() -> Model:
         node("MatMul", ["t", "t"], ["scores"], name="scores"),
     ]
     weights = {
-        "w0": normal(4, 3, 1, 1),
-        "wd": normal(4, 1, 3, 3),
-        "w1": normal(4, 4, 1, 1),
-        "w2": normal(4, 2, 2, 2),
+        "w0": normal(16, 3, 1, 1),
+        "wd": normal(16, 1, 3, 3),
+        "w1": normal(16, 16, 1, 1),
+        "w2": normal(16, 2, 2, 2),
     }
     inputs = {"x": ["N", 3, 4, 4]}
     outputs = {"y": (7, ["N", 1, 8, 8]), "scores": ["N", 2, 8, 8]}
     return model(nodes, inputs, outputs, weights)
+
+
+def residual() -> Model:
+    """conv -> relu -> conv -> + -> relu -> pool -> gemm, with as many channels as FP8 needs."""
+    nodes = [
+        node("Conv", ["x", "w1"], ["c1"], name="conv1", pads=[1, 1, 1, 1]),
+        node("Relu", ["c1"], ["r1"], name="relu1"),
+        node("Conv", ["r1", "w2"], ["c2"], name="conv2", pads=[1, 1, 1, 1]),
+        node("Add", ["r1", "c2"], ["s"], name="add"),
+        node("Relu", ["s"], ["r2"], name="relu2"),
+        node("GlobalAveragePool", ["r2"], ["p"], name="pool"),
+        node("Flatten", ["p"], ["f"], name="flatten"),
+        node("Gemm", ["f", "w3"], ["y"], name="head", transB=1),
+    ]
+    weights = {
+        "w1": normal(16, 3, 3, 3),
+        "w2": normal(16, 16, 3, 3),
+        "w3": normal(5, 16),
+    }
+    return model(nodes, {"x": ["N", 3, 6, 8]}, {"y": ["N", 5]}, weights)
 
 
 def placed(name: str, graph: gs.Graph) -> Placement:

@@ -99,7 +99,7 @@ class TestPanel:
             "Kernel": "brgconv (Convolution, u8)",
             "SQNR at its output": "42.6 dB",
             "SQNR of its weights": "44.2 dB",
-            "Noise alone in INT8": "-31.0 dB",
+            "Noise alone in 8 bits": "-31.0 dB",
             "Compute": "1.00 MFLOP",
             "Memory traffic": "4.00 kB",
             "Predicted": "40.0 µs, 40.0 % of the graph, bound by memory",

@@ -191,7 +191,7 @@ class TestSensitivity:
 
     def test_nothing_measured_nothing_said(self) -> None:
         page = render(chosen_content(), None)
-        assert "What INT8 costs" not in page and 'id="figure-sensitivity"' not in page
+        assert "What 8 bits cost" not in page and 'id="figure-sensitivity"' not in page
 
     def test_bars_start_below_the_quietest(self) -> None:
         rows = with_noise()["choice"]["sensitivity"]
@@ -231,7 +231,7 @@ class TestSensitivity:
     def test_no_colours_where_nothing_of_it_was_shipped(self) -> None:
         rows = with_noise()["choice"]["sensitivity"]
         bars, _ = sensitivity(rows, {"conv_0", "conv_1"})["data"]
-        assert bars["y"] == [0, 1] and bars["name"] == "alone in INT8"
+        assert bars["y"] == [0, 1] and bars["name"] == "alone in 8 bits"
 
 
 class TestLayers:
