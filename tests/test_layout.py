@@ -33,8 +33,8 @@ ALLOWED = {
     "deploy/packaging/": {"google", "numpy", "openvino", "pydantic"},
     "deploy/formats/": set(),
     "deploy/serving/": {
-        *("google", "grpc", "numpy", "openvino", "prometheus_client", "starlette", "uvicorn"),
-        "uvloop",
+        *("google", "hpack", "httptools", "numpy", "openvino", "prometheus_client", "starlette"),
+        *("uvicorn", "uvloop"),
     },
     "deploy/simplify.py": {"numpy", "onnx", "onnxslim"},
     "deploy/backends/": {"numpy"},

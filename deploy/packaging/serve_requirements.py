@@ -7,13 +7,13 @@ from importlib import metadata
 
 # what deploy/serving imports, and nothing of the build; a test compares the two
 REQUIREMENTS = (
-    "fastapi>=0.115",
-    "grpcio>=1.70",
-    "httptools>=0.6",
+    "hpack>=4.1",
+    "httptools>=0.6.4",
     "numpy>=2.0",
     "openvino>=2025.2",
     "prometheus-client>=0.21",
-    "protobuf>=5.26",
+    "protobuf>=5.29",
+    "starlette>=0.46",
     "uvicorn>=0.34",
     "uvloop>=0.21",
 )
@@ -32,7 +32,7 @@ def serve_requirements(openvino: str) -> list[str]:
 
 
 def requirement_name(line: str) -> str:
-    """The package of a requirement line: "fastapi>=0.115" is fastapi's."""
+    """The package of a requirement line: "starlette>=0.46" is starlette's."""
     match = _NAME.match(line)
     return match.group().lower().replace("_", "-") if match else line
 

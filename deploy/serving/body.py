@@ -5,7 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import numpy as np
+
 from deploy.serving.refusals import Kind, RefusalError
+
+# of a cache line, which is more than any number needs
+_ALIGNMENT = 64
 
 
 class Budget:
@@ -53,26 +58,29 @@ class Body:
     def __init__(self, budget: Budget, declared: int | None = None) -> None:
         self._budget = budget
         self._counted = 0
-        # zeros that nobody touched take no memory yet
-        self.data = bytearray(declared or 0)
+        self.data: bytearray | memoryview = (
+            bytearray() if declared is None else _aligned_end(declared)
+        )
         self.filled = 0
         self.refusal: RefusalError | None = None
 
-    def add(self, piece: bytes) -> None:
+    def add(self, piece: bytes | memoryview) -> None:
         """Take some more; what is refused (413 or 503) is remembered and holds nothing."""
-        if self.refusal is not None:
-            return
-        count = len(piece)
-        self._counted += count
-        self._budget.held += count
-        self.refusal = self._budget.excess(self._counted)
-        if self.refusal is not None:
-            self.release()
-            return
-        end = self.filled + count
-        # beyond what is there it appends
-        self.data[self.filled : end] = piece
-        self.filled = end
+        end = self.filled + len(piece)
+        if self._count(len(piece)):
+            # beyond what a bytearray holds it appends
+            self.data[self.filled : end] = piece
+            self.filled = end
+
+    def space(self) -> memoryview:
+        """Where the rest of an announced body goes: write there, then say `took`. Empty once
+        something was refused."""
+        return memoryview(self.data)[self.filled :]
+
+    def took(self, count: int) -> None:
+        """So many bytes were written to `space`; refused like those of `add`."""
+        if self._count(count):
+            self.filled += count
 
     def release(self) -> None:
         """Give the room back; the data is gone."""
@@ -81,6 +89,24 @@ class Body:
         # not cleared: an array may still look at it
         self.data = bytearray()
         self.filled = 0
+
+    def _count(self, more: int) -> bool:
+        if self.refusal is not None:
+            return False
+        self._counted += more
+        self._budget.held += more
+        self.refusal = self._budget.excess(self._counted)
+        if self.refusal is not None:
+            self.release()
+        return self.refusal is None
+
+
+def _aligned_end(size: int) -> memoryview:
+    """Room whose end is aligned: a tensor comes last, and the engine takes it as it lies only where
+    its numbers are aligned. Memory that nobody touched isn't there yet."""
+    block = np.empty(size + _ALIGNMENT, np.uint8)
+    start = -(block.ctypes.data + size) % _ALIGNMENT
+    return memoryview(block)[start : start + size]  # type: ignore[arg-type]
 
 
 def too_large(size: int, budget: Budget) -> RefusalError:

@@ -14,7 +14,7 @@ _MOST_FIELDS = 256
 _RAW = 7 << 3 | 2
 
 
-def raw_apart(data: bytes) -> tuple[bytes, list[memoryview]]:
+def raw_apart(data: bytes | memoryview) -> tuple[bytes | memoryview, list[memoryview]]:
     """The message without its raw tensors, and these as views; all of it and none if in doubt."""
     if len(data) < _LARGE:
         return data, []
@@ -44,7 +44,7 @@ def raw_apart(data: bytes) -> tuple[bytes, list[memoryview]]:
     return data, []
 
 
-def _varint(data: bytes, at: int) -> tuple[int, int]:
+def _varint(data: bytes | memoryview, at: int) -> tuple[int, int]:
     """A number of at most ten bytes and where it ends; IndexError when it doesn't."""
     value = 0
     for place in range(10):

@@ -73,7 +73,9 @@ class InferEndpoint:
             return await asyncio.to_thread(reply, request, outputs, version)
         return reply(request, outputs, version)
 
-    async def _parsed(self, body: bytearray, length: int, version: Version) -> InferRequest:
+    async def _parsed(
+        self, body: bytearray | memoryview, length: int, version: Version
+    ) -> InferRequest:
         most = self._service.options.max_request_bytes
         if length > _LONG_JSON:
             return await asyncio.to_thread(parse, body, length, version, most)

@@ -71,6 +71,8 @@ def reply(request: InferRequest, outputs: Outputs, version: Version) -> Any:
 
 
 def _plain(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    if not parameters:
+        return {}
     return {
         name: getattr(value, value.WhichOneof("parameter_choice") or "string_param")
         for name, value in parameters.items()

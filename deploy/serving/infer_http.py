@@ -40,7 +40,9 @@ def header_length(given: str | None, total: int, most: int) -> int:
     return length
 
 
-def parse(body: bytes | bytearray, length: int, version: Version, most_bytes: int) -> InferRequest:
+def parse(
+    body: bytes | bytearray | memoryview, length: int, version: Version, most_bytes: int
+) -> InferRequest:
     """A request from its body, the first `length` bytes of it JSON."""
     view = memoryview(body)
     document = _json(bytes(view[:length]))
@@ -85,13 +87,13 @@ def reply(request: InferRequest, outputs: Outputs, version: Version) -> tuple[by
     document: dict[str, Any] = {"model_name": version.name, "model_version": version.number}
     if request.id:
         document["id"] = request.id
-    header = json.dumps({**document, "outputs": rows}, separators=(",", ":")).encode()
+    header = _ENCODER.encode({**document, "outputs": rows}).encode()
     return (b"".join([header, *raw]), len(header)) if raw else (header, None)
 
 
 def _json(text: bytes) -> dict[str, Any]:
     try:
-        document = json.loads(text, parse_constant=_refuse)
+        document = _DECODER.decode(text.decode())
     except RecursionError:
         raise invalid("the JSON is nested too deeply") from None
     except ValueError as error:
@@ -103,6 +105,11 @@ def _json(text: bytes) -> dict[str, Any]:
 
 def _refuse(constant: str) -> None:
     raise ValueError(f"{constant} is not JSON; send such numbers as binary data")
+
+
+# made once: json.loads and json.dumps make one for each call that has options
+_DECODER = json.JSONDecoder(parse_constant=_refuse)
+_ENCODER = json.JSONEncoder(separators=(",", ":"))
 
 
 def _id(given: Any) -> str:

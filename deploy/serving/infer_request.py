@@ -45,9 +45,11 @@ class InferRequest:
 
 def check_parameters(parameters: Any, where: str) -> Mapping[str, Any]:
     """A table of parameters; refused when one of them asks for what isn't done here."""
+    if not parameters and isinstance(parameters, dict):
+        return parameters
     if parameters is None:
         return {}
-    if not isinstance(parameters, Mapping):
+    if not isinstance(parameters, dict):
         raise invalid(f"{where}: parameters is no JSON object")
     for name, why in _REFUSED.items():
         # 0 and false are how clients say "none"

@@ -10,14 +10,13 @@ import socket
 import time
 from collections.abc import Callable, Coroutine, Generator
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
-import grpc
 import uvicorn
 
 from deploy.errors import RecipeError
 from deploy.serving import json_log
-from deploy.serving.grpc_service import grpc_server
+from deploy.serving.grpc_server import GrpcServer
 from deploy.serving.http_app import http_app
 from deploy.serving.http_protocol import limited_protocol
 from deploy.serving.options import Options
@@ -55,7 +54,7 @@ class Server:
         self._stop = asyncio.Event()
         self._tasks: set[asyncio.Task[Any]] = set()
         self._made: Service | None = None
-        self._grpc: Any = None
+        self._grpc: GrpcServer | None = None
 
     @property
     def _service(self) -> Service:
@@ -70,21 +69,23 @@ class Server:
     async def start(self) -> Ports:
         """Bind, load and listen; DeployError when that can't be."""
         options = self.options
-        bound = _bound(options.host, options.http_port)
+        bound = [_bound(options.host, options.http_port, "--http-port")]
         try:
-            self._made = await asyncio.to_thread(Service, options)
-            grpc_port = None
             if options.grpc_port is not None:
-                self._grpc = grpc_server(self._service)
-                grpc_port = _grpc_port(self._grpc, options, self._service)
-                await self._grpc.start()
-            await self._start_http(bound)
+                bound.append(_bound(options.host, options.grpc_port, "--grpc-port"))
+            self._made = await asyncio.to_thread(Service, options)
+            if options.grpc_port is not None:
+                self._grpc = GrpcServer(self._service)
+                await self._grpc.start(bound[1])
+            await self._start_http(bound[0])
         except BaseException:
-            bound.close()
+            for one in bound:
+                one.close()
             if self._made is not None:
                 await self._made.served.close()
             raise
-        ports = Ports(bound.getsockname()[1], grpc_port)
+        numbers = [one.getsockname()[1] for one in bound]
+        ports = Ports(numbers[0], numbers[1] if len(numbers) > 1 else None)
         self._announce(ports)
         return ports
 
@@ -105,8 +106,8 @@ class Server:
         self._http.stop_listening()
         waiting = [self._serving, asyncio.create_task(self._end_http())]
         if self._grpc is not None:
-            # refuses new calls at once, which clients may safely repeat elsewhere
-            waiting.append(asyncio.create_task(self._grpc.stop(self.options.timeout_s)))
+            ending = self._grpc.stop(self.options.linger_s, self.options.timeout_s)
+            waiting.append(asyncio.create_task(ending))
         await asyncio.gather(*waiting)
         await service.served.close()
         _log.info("stopped")
@@ -182,7 +183,7 @@ async def _main(options: Options, ready: Callable[[Ports], None] | None) -> None
     await server.run()
 
 
-def _bound(host: str, port: int) -> socket.socket:
+def _bound(host: str, port: int, flag: str) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     bound = socket.socket(family)
     bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -193,31 +194,15 @@ def _bound(host: str, port: int) -> socket.socket:
     except OSError as error:
         bound.close()
         raise RecipeError(
-            f"{host}:{port}: {error.strerror or error}; give another --http-port or --host"
+            f"{host}:{port}: {error.strerror or error}; give another {flag} or --host"
         ) from None
-
-
-def _grpc_port(server: Any, options: Options, service: Service) -> int:
-    host = f"[{options.host}]" if ":" in options.host else options.host
-    address = f"{host}:{options.grpc_port}"
-    access = service.access
-    try:
-        if access.cert:
-            credentials = grpc.ssl_server_credentials([(access.key, access.cert)])
-            port = server.add_secure_port(address, credentials)
-        else:
-            port = server.add_insecure_port(address)
-    except RuntimeError:
-        port = 0
-    if not port:
-        raise RecipeError(f"{address}: can't listen there; give another --grpc-port or --host")
-    return int(port)
 
 
 def _config(options: Options, service: Service) -> uvicorn.Config:
     return uvicorn.Config(
         http_app(service),
-        http=limited_protocol(service.budget),
+        # uvicorn only calls it
+        http=cast(type[asyncio.Protocol], limited_protocol(service.budget)),
         ws="none",
         lifespan="off",
         loop="none",

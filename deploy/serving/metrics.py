@@ -67,6 +67,9 @@ class Metrics:
             "deploy_held_bytes", "Bytes of the requests under way.", registry=registry
         )
 
+        # by protocol and code: looking them up by their labels costs as much as counting
+        self._children: dict[tuple[str, str], tuple[Counter, Histogram]] = {}
+
     def watch(self, waiting: Callable[[], float], held: Callable[[], float]) -> None:
         """Figures that are read when they are scraped."""
         self._waiting.set_function(waiting)
@@ -74,8 +77,12 @@ class Metrics:
 
     def answered(self, protocol: str, code: str, took_s: float) -> None:
         """One inference request is done."""
-        self._requests.labels(protocol, code).inc()
-        self._seconds.labels(protocol).observe(took_s)
+        children = self._children.get((protocol, code))
+        if children is None:
+            children = self._requests.labels(protocol, code), self._seconds.labels(protocol)
+            self._children[protocol, code] = children
+        children[0].inc()
+        children[1].observe(took_s)
 
     def ran(self, run: Run) -> None:
         """The engine ran once; called from its threads."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -48,21 +49,18 @@ def checked_shape(port: Port, given: Any, most_bytes: int) -> tuple[int, ...]:
     most_bytes: a tensor of more is refused before anything of its size is made.
     """
     where = f"input {port.name!r}"
-    if not isinstance(given, Sequence) or isinstance(given, str):
-        raise invalid(f"{where}: shape is no list of whole numbers")
-    if not all(isinstance(d, int) and not isinstance(d, bool) for d in given):
+    # not isinstance: a bool is an int
+    if not isinstance(given, list) or not all(type(d) is int for d in given):
         raise invalid(f"{where}: shape is no list of whole numbers")
     shape = tuple(given)
-    wanted = ", ".join("any" if d is None else str(d) for d in port.shape)
     fits = len(shape) == len(port.shape) and all(
         d == own if own is not None else d >= 1 for d, own in zip(shape, port.shape, strict=True)
     )
     if not fits:
+        wanted = ", ".join("any" if d is None else str(d) for d in port.shape)
         got = ", ".join(map(str, shape[:16])) + (", …" if len(shape) > 16 else "")
         raise invalid(f"{where}: shape [{got}]; the engine takes [{wanted}]")
-    size = port.kind.dtype.itemsize
-    for d in shape:
-        size *= d
+    size = port.kind.dtype.itemsize * math.prod(shape)
     if size > most_bytes:
         raise RefusalError(Kind.TOO_LARGE, f"{where}: {size} bytes; at most {most_bytes} are taken")
     return shape
@@ -81,7 +79,7 @@ def checked_names(ports: Sequence[Port], given: Sequence[str]) -> None:
 
 def from_raw(raw: Any, port: Port, shape: tuple[int, ...]) -> np.ndarray:
     """Little-endian bytes as an array without a copy; refused when there are too few or many."""
-    wanted = port.kind.dtype.itemsize * int(np.prod(shape, dtype=np.int64))
+    wanted = port.kind.dtype.itemsize * math.prod(shape)
     if len(raw) != wanted:
         dims = ", ".join(map(str, shape))
         raise invalid(

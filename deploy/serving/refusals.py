@@ -15,6 +15,7 @@ class Kind(Enum):
     TOO_LARGE = (413, "RESOURCE_EXHAUSTED")
     ENCODED = (415, "INVALID_ARGUMENT")
     INTERNAL = (500, "INTERNAL")
+    UNIMPLEMENTED = (501, "UNIMPLEMENTED")
     # Triton answers a full queue with the same two
     BUSY = (503, "UNAVAILABLE")
     EXPIRED = (504, "DEADLINE_EXCEEDED")

@@ -174,12 +174,10 @@ def test_an_unknown_method(running: Any) -> None:
 
 
 def test_too_large_a_message(running: Any) -> None:
-    code, reason = refused(running, _changed(running, raw=[bytes(2 << 20)]))
-    assert code == "RESOURCE_EXHAUSTED"
-    assert "larger than max" in reason
-    code, reason = refused(running, _changed(running, raw=[bytes(1 << 17)]))
-    assert code == "RESOURCE_EXHAUSTED"
-    assert "at most 65536 are taken" in reason
+    for size in (1 << 16, 2 << 20, 70 << 20):
+        code, reason = refused(running, _changed(running, raw=[bytes(size)]))
+        assert code == "RESOURCE_EXHAUSTED"
+        assert "at most 65536 are taken" in reason
 
 
 def test_all_requests_together_hold_a_bounded_number_of_bytes(

@@ -87,7 +87,7 @@ def test_a_taken_port(start: Callable[..., Any], tmp_path: Path) -> None:
     ports = start(bundle).ports
     with pytest.raises(RecipeError, match=rf"127\.0\.0\.1:{ports.http}: .*in use.*--http-port"):
         start(bundle, http_port=ports.http)
-    with pytest.raises(RecipeError, match=rf":{ports.grpc}: can't listen there"):
+    with pytest.raises(RecipeError, match=rf":{ports.grpc}: .*in use.*--grpc-port"):
         start(bundle, grpc_port=ports.grpc)
 
 
