@@ -46,23 +46,24 @@ class Http2Caller:
 
     def __call__(self) -> bytes:
         """The answer's message; ConnectionError when none came."""
-        self._stream += 2
-        self._stream_window = self._initial
-        self._answer = bytearray()
-        self._ended = False
-        self._send()
+        self.send(len(self._body))
         while not self._ended:
             self._take()
         if len(self._answer) < 5:
             raise ConnectionError("the call failed: no message came back")
         return bytes(self._answer[5:])
 
-    def _send(self) -> None:
-        """Headers and as many data frames as the windows let through at a time."""
+    def send(self, count: int) -> None:
+        """Begin a call: headers and so many bytes of the body, as many as the windows let through
+        at a time."""
+        self._stream += 2
+        self._stream_window = self._initial
+        self._answer = bytearray()
+        self._ended = False
         pieces = [_frame(_HEADERS, _END_HEADERS, self._stream, self._head)]
         at = 0
-        while at < len(self._body) and not self._ended:
-            room = min(self._window, self._stream_window, self._frame_size, len(self._body) - at)
+        while at < count and not self._ended:
+            room = min(self._window, self._stream_window, self._frame_size, count - at)
             if not room:
                 self._flush(pieces)
                 self._take()
@@ -74,6 +75,10 @@ class Http2Caller:
             self._stream_window -= room
             at = end
         self._flush(pieces)
+
+    def close(self) -> None:
+        """Hang up."""
+        self._connection.close()
 
     def _flush(self, pieces: list[bytes | memoryview]) -> None:
         while pieces:
@@ -146,8 +151,15 @@ def _header_block(path: str, port: int) -> bytes:
 
 
 def _text(value: bytes) -> bytes:
-    assert len(value) < 127, "longer strings need a longer length"
-    return bytes([len(value)]) + value
+    length = len(value)
+    if length < 127:
+        return bytes([length]) + value
+    # an integer with a prefix of seven bits (RFC 7541, section 5.1)
+    head, length = bytearray(b"\x7f"), length - 127
+    while length >= 128:
+        head.append(length % 128 | 128)
+        length //= 128
+    return bytes([*head, length]) + value
 
 
 def _frame_head(kind: int, flags: int, stream: int, length: int) -> bytes:

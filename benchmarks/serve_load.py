@@ -93,18 +93,26 @@ def http_caller(port: int, request: bytes) -> Callable[[], bytes]:
     return call
 
 
-def grpc_caller(port: int, model: str, inputs: Arrays, outputs: Arrays) -> Callable[[], bytes]:
-    """The same over a channel of its own, from bytes to bytes."""
-    from serve_http2 import Http2Caller
-
-    from deploy.serving.grpc_messages import SERVICE, message
+def infer_message(model: str, inputs: Arrays, outputs: Arrays) -> bytes:
+    """A ModelInferRequest with raw tensors, and only the first output asked for."""
+    from deploy.serving.grpc_messages import message
 
     request = message("ModelInferRequest")(model_name=model)
     for name, x in inputs.items():
         request.inputs.add(name=name, datatype="FP32", shape=x.shape)
         request.raw_input_contents.append(x.tobytes())
     request.outputs.add(name=next(iter(outputs)))
-    raw = request.SerializeToString()
+    raw: bytes = request.SerializeToString()
+    return raw
+
+
+def grpc_caller(port: int, model: str, inputs: Arrays, outputs: Arrays) -> Callable[[], bytes]:
+    """The same over a connection of its own, from bytes to bytes."""
+    from serve_http2 import Http2Caller
+
+    from deploy.serving.grpc_messages import SERVICE, message
+
+    raw = infer_message(model, inputs, outputs)
     infer = Http2Caller(port, f"/{SERVICE}/ModelInfer", raw)
     response = message("ModelInferResponse")
 

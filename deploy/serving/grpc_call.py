@@ -143,17 +143,16 @@ class GrpcCall:
         )
 
     def remaining_s(self) -> float | None:
-        """Until the caller's own deadline; None without one."""
+        """Until the caller's own deadline, more than 0; None without one."""
         given = self.headers.get(b"grpc-timeout")
         if given is None:
             return None
         found = _TIMEOUT.fullmatch(given)
         if found is None:
-            raise invalid(
-                f"grpc-timeout {given[:20].decode('latin-1')!r}; give 1 to 8 digits + unit"
-            )
+            shown = given[:20].decode("latin-1")
+            raise invalid(f"grpc-timeout {shown!r}; give 1 to 8 digits and one of HMSmun")
         whole = int(found[1]) * _UNITS[found[2]]
-        return max(0.0, whole - (time.monotonic() - self.started))
+        return max(1e-9, whole - (time.monotonic() - self.started))
 
     def ended(self) -> None:
         """The request is there: answer it."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
 import os
@@ -19,15 +20,19 @@ import numpy as np
 import pytest
 from asked import (
     ask,
+    grpc_request,
     infer_json,
     over_grpc,
     tensor_row,
 )
 from gate import until
+from http2_peer import HELLO, Frame, data, headers, whole_frames
 from own_process import Logged, process
 from serving_bundles import scaled, scaled_truth
 
 from deploy.errors import BundleError, RecipeError
+from deploy.serving import http2_frames as h2
+from deploy.serving.grpc_messages import message as message_class
 
 pytestmark = pytest.mark.slow
 
@@ -145,6 +150,64 @@ def test_a_signal_under_load_loses_nothing(tmp_path: Path, pool: ThreadPoolExecu
         server.send_signal(signal.SIGTERM)
         assert all(worker.result() > 5 for worker in workers)
         assert server.wait(30) == 0
+
+
+def test_a_signal_under_load_loses_no_call(tmp_path: Path, pool: ThreadPoolExecutor) -> None:
+    """Every call that the server's last GOAWAY says was begun is answered, and rightly."""
+    bundle = scaled(tmp_path / "b")
+    with process(bundle, "--http-port", 0, "--grpc-port", 0, gated=False) as server:
+        logged = Logged(server)
+        begun = threading.Barrier(9)
+
+        def work(seed: int) -> int:
+            x = np.random.default_rng(seed).normal(size=(2, 3)).astype(np.float32)
+            raw = grpc_request(logged, x).SerializeToString()
+            message = b"\0" + len(raw).to_bytes(4) + raw
+            count, got = 0, b""
+            with socket.create_connection(("127.0.0.1", logged.grpc), timeout=30) as opened:
+                opened.sendall(HELLO)
+                while True:
+                    stream = 2 * count + 1
+                    try:
+                        opened.sendall(headers(stream) + data(stream, message))
+                    except OSError:
+                        # it hung up, so this call was never begun
+                        opened.settimeout(0)
+                    while not _is_answered(got, stream):
+                        piece = b""
+                        with contextlib.suppress(OSError):
+                            piece = opened.recv(1 << 16)
+                        if not piece:
+                            last = [f for f in whole_frames(got) if f.kind == h2.GOAWAY][-1]
+                            assert int.from_bytes(last.payload[:4]) < stream
+                            return count
+                        got += piece
+                    answer = b"".join(f.payload for f in _of(got, stream) if f.kind == h2.DATA)
+                    reply = message_class("ModelInferResponse").FromString(answer[5:])
+                    found = np.frombuffer(reply.raw_output_contents[0], "<f4")
+                    np.testing.assert_array_equal(found, scaled_truth(x).ravel())
+                    got = b"".join(_bytes(f) for f in whole_frames(got) if f.kind == h2.GOAWAY)
+                    count += 1
+                    if count == 5:
+                        begun.wait(30)
+
+        workers = [pool.submit(work, seed) for seed in range(8)]
+        begun.wait(30)
+        server.send_signal(signal.SIGTERM)
+        assert all(worker.result() >= 5 for worker in workers)
+        assert server.wait(30) == 0
+
+
+def _of(got: bytes, stream: int) -> list[Frame]:
+    return [f for f in whole_frames(got) if f.stream == stream]
+
+
+def _is_answered(got: bytes, stream: int) -> bool:
+    return any(f.kind == h2.HEADERS and f.flags & h2.END_STREAM for f in _of(got, stream))
+
+
+def _bytes(frame: Frame) -> bytes:
+    return h2.frame(frame.kind, frame.flags, frame.stream, frame.payload)
 
 
 def test_sighup_reloads(tmp_path: Path) -> None:

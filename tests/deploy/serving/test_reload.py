@@ -13,7 +13,9 @@ import numpy as np
 import pytest
 from asked import (
     ask,
+    grpc_request,
     infer_binary,
+    infer_grpc,
     infer_json,
 )
 from serving_bundles import scaled, scaled_truth
@@ -32,8 +34,25 @@ def replaced(folder: Path, factor: float) -> None:
     shutil.rmtree(old)
 
 
+def over_http(running: Any, x: np.ndarray) -> tuple[str, np.ndarray]:
+    """Version and output of one inference."""
+    answer = infer_binary(running, x)
+    return answer.json["model_version"], answer.tensor()
+
+
+def over_grpc(running: Any, x: np.ndarray) -> tuple[str, np.ndarray]:
+    """The same over gRPC."""
+    reply = infer_grpc(running, grpc_request(running, x))
+    raw = np.frombuffer(reply.raw_output_contents[0], "<f4")
+    return reply.model_version, raw.reshape(reply.outputs[0].shape)
+
+
+@pytest.mark.parametrize("infer", [over_http, over_grpc])
 def test_a_reload_under_load_loses_nothing(
-    start: Callable[..., Any], tmp_path: Path, pool: ThreadPoolExecutor
+    infer: Callable[[Any, np.ndarray], tuple[str, np.ndarray]],
+    start: Callable[..., Any],
+    tmp_path: Path,
+    pool: ThreadPoolExecutor,
 ) -> None:
     folder = scaled(tmp_path / "b", factor=1.0)
     running = start(folder)
@@ -45,12 +64,14 @@ def test_a_reload_under_load_loses_nothing(
         count = 0
         while not stop.is_set():
             x = np.random.default_rng(seed).normal(size=(1 + count % 3, 3)).astype(np.float32)
-            answer = infer_binary(running, x)
-            version = answer.json.get("model_version")
-            if answer.status != 200 or not np.array_equal(
-                answer.tensor(), scaled_truth(x, float(version))
-            ):
-                wrong.append(answer)
+            try:
+                version, got = infer(running, x)
+            # whatever it is, a request was lost
+            except Exception as error:
+                wrong.append(error)
+                return count
+            if not np.array_equal(got, scaled_truth(x, float(version))):
+                wrong.append(got)
             seen.add(version)
             count += 1
         return count
@@ -63,7 +84,7 @@ def test_a_reload_under_load_loses_nothing(
     stop.set()
     assert sum(worker.result() for worker in workers) > 0
     assert wrong == []
-    assert "4" in seen or infer_binary(running, X).json["model_version"] == "4"
+    assert "4" in seen or infer(running, X)[0] == "4"
 
 
 def test_a_request_of_the_old_version_is_finished_by_it(
