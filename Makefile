@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 DIGITS := examples/digits
 
-.PHONY: demo test check format bench docker-test triton-test clean
+.PHONY: demo test check format bench docker-test triton-test serve-test clean
 
 # the stamp is newer than what decides the environment: no reinstall while nothing changed
 $(VENV)/installed: pyproject.toml constraints.txt
@@ -47,6 +47,10 @@ docker-test: $(VENV)/installed
 #                   tests/deploy/packaging/tritonserver.py says
 triton-test: $(VENV)/installed
 	$(BIN)/python -m pytest -W error tests/deploy/packaging/test_tritonserver.py
+
+# make serve-test  2,000 requests of the official Triton client to `deploy serve`, MobileNetV2 too
+serve-test: $(VENV)/installed
+	SERVE_LOAD=1 $(BIN)/python -m pytest -W error tests/deploy/serving
 
 clean:
 	rm -rf $(VENV) out digits-cpu-int8 digits-cpu-int8.work digits-cpu-int8.failed

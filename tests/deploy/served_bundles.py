@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from deploy.files import sha256_of
 from deploy.pipeline import Job, deploy_model
 from deploy.recipe import Recipe
 
+ASSETS = Path(os.environ.get("ONNX_DEPLOY_ASSETS", Path(__file__).parents[3] / "shared/assets"))
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 
 
@@ -29,6 +31,18 @@ def digits(tmp_path_factory: pytest.TempPathFactory) -> Path:
         {"target": "cpu", "precision": "fp32", "eval_data": str(DIGITS / "test.npz")},
     )
     deploy_model(Job(DIGITS / "digits.onnx", recipe, output))
+    return output
+
+
+def mobilenetv2(output: Path) -> Path:
+    """MobileNetV2 of the shared assets in INT8, at `output`; skips where they are missing."""
+    model = ASSETS / "models" / "mobilenetv2_1.0_imagenet.onnx"
+    if not model.is_file():
+        pytest.skip(f"no {model} (ONNX_DEPLOY_ASSETS)")
+    keys: dict[str, Any] = {"target": "cpu", "precision": "int8", "samples": 64, "search_s": 0}
+    keys |= {"data": str(ASSETS / "data" / "imagenet_sample"), "crop": (224, 224)}
+    keys |= {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
+    deploy_model(Job(model, Recipe.read(None, keys), output))
     return output
 
 

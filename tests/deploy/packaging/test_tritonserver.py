@@ -5,109 +5,24 @@ The server and its Python backend are NVIDIA's; only the OpenVINO backend is a s
 
 from __future__ import annotations
 
-import os
 import shutil
 import subprocess
 import urllib.request
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import openvino as ov
 import pytest
 from broken_configs import BROKEN, Broken
+from served_bundles import mobilenetv2
+from triton_clients import LARGEST, REQUESTS, Reference, wrong_answers
 from tritonserver import Server, tritonserver, why_not
 
 from deploy.packaging.options import PackageOptions
 from deploy.packaging.package_bundle import package_bundle
 from deploy.packaging.triton_check import problems_of_repository
-from deploy.pipeline import Job, deploy_model
-from deploy.recipe import Recipe
 
 pytestmark = pytest.mark.skipif(bool(why_not()), reason=why_not() or "it can run")
-
-ASSETS = Path(os.environ.get("ONNX_DEPLOY_ASSETS", Path(__file__).parents[4] / "shared/assets"))
-REQUESTS = 2000
-CLIENTS = 8
-LARGEST = 8
-
-
-class Reference:
-    """The bundle's own engine on its own samples, one at a time, and requests of mixed batch.
-
-    Not on noise: INT8 rounds a tie at the input otherwise where the batch is free, which noise far
-    from what was calibrated turns into another answer.
-    """
-
-    def __init__(self, bundle: Path) -> None:
-        exact = {"INFERENCE_PRECISION_HINT": "f32"}
-        model = ov.Core().compile_model(bundle / "engine" / "model.xml", "CPU", exact)
-        self.input, self.output = (p[0].get_any_name() for p in (model.inputs, model.outputs))
-        stored = (bundle / "parity" / part / "samples.npz" for part in ("", "worst"))
-        self.x = np.concatenate([np.load(path)[self.input] for path in stored])
-        self.y = np.concatenate([np.array(model(row[None])[self.output]) for row in self.x])
-
-    def request(self, index: int) -> tuple[np.ndarray, np.ndarray]:
-        """Samples of the index-th request, 1 to 8 of them, and what the engine says of them."""
-        rng = np.random.default_rng(index)
-        rows = rng.integers(0, len(self.x), size=1 + index % LARGEST)
-        return self.x[rows], self.y[rows]
-
-    def wrong(self, got: np.ndarray, wanted: np.ndarray) -> bool:
-        """Whether an answer isn't the engine's; a batch may be summed in another order."""
-        scale = float(np.abs(self.y).max())
-        return got.shape != wanted.shape or float(np.abs(got - wanted).max()) > 1e-3 * scale
-
-
-def http_asker(server: Server, model: str, reference: Reference) -> Callable[[int], np.ndarray]:
-    import tritonclient.http as client
-
-    connection = client.InferenceServerClient(server.http)
-
-    def ask(index: int) -> np.ndarray:
-        x, _ = reference.request(index)
-        given = client.InferInput(reference.input, list(x.shape), "FP32")
-        # both ways HTTP has: binary behind the JSON, and all in JSON
-        given.set_data_from_numpy(x, binary_data=index % 4 != 0)
-        asked = client.InferRequestedOutput(reference.output, binary_data=index % 4 != 0)
-        answer = connection.infer(model, [given], outputs=[asked])
-        return np.array(answer.as_numpy(reference.output))
-
-    return ask
-
-
-def grpc_asker(server: Server, model: str, reference: Reference) -> Callable[[int], np.ndarray]:
-    import tritonclient.grpc as client
-
-    connection = client.InferenceServerClient(server.grpc)
-
-    def ask(index: int) -> np.ndarray:
-        x, _ = reference.request(index)
-        given = client.InferInput(reference.input, list(x.shape), "FP32")
-        given.set_data_from_numpy(x)
-        return np.array(connection.infer(model, [given]).as_numpy(reference.output))
-
-    return ask
-
-
-def all_right(server: Server, model: str, reference: Reference, count: int) -> None:
-    """`count` requests from concurrent clients, half over HTTP and half over gRPC."""
-
-    def client(number: int) -> list[str]:
-        make = http_asker if number % 2 else grpc_asker
-        ask = make(server, model, reference)
-        found = []
-        for index in range(number, count, CLIENTS):
-            got = ask(index)
-            if reference.wrong(got, reference.request(index)[1]):
-                found.append(f"request {index} over {make.__name__}: {got.shape}")
-        return found
-
-    with ThreadPoolExecutor(CLIENTS) as pool:
-        wrong = [line for lines in pool.map(client, range(CLIENTS)) for line in lines]
-    assert wrong == []
 
 
 def executions(server: Server, model: str) -> tuple[int, int]:
@@ -130,7 +45,7 @@ def test_digits_as_it_is_packaged(digits: Path, digits_answers: Reference, tmp_p
     package_bundle(digits, "triton", tmp_path / "r", None, PackageOptions())
     with tritonserver(tmp_path / "r", tmp_path) as server:
         assert server.ready("digits"), server.log.read_text()[-3000:]
-        all_right(server, "digits", digits_answers, REQUESTS)
+        assert wrong_answers(server.http, server.grpc, "digits", digits_answers) == []
 
 
 def test_digits_with_grouped_requests(
@@ -140,7 +55,7 @@ def test_digits_with_grouped_requests(
     package_bundle(digits, "triton", tmp_path / "r", None, options)
     with tritonserver(tmp_path / "r", tmp_path) as server:
         assert server.ready("digits"), server.log.read_text()[-3000:]
-        all_right(server, "digits", digits_answers, REQUESTS)
+        assert wrong_answers(server.http, server.grpc, "digits", digits_answers) == []
         samples, groups = executions(server, "digits")
     assert samples >= sum(1 + i % LARGEST for i in range(REQUESTS))
     # requests alone would be computed in as many groups as there are requests
@@ -148,18 +63,13 @@ def test_digits_with_grouped_requests(
 
 
 def test_mobilenetv2_as_it_is_packaged(tmp_path: Path) -> None:
-    model = ASSETS / "models" / "mobilenetv2_1.0_imagenet.onnx"
-    if not model.is_file():
-        pytest.skip(f"no {model} (ONNX_DEPLOY_ASSETS)")
-    keys: dict[str, Any] = {"target": "cpu", "precision": "int8", "samples": 64, "search_s": 0}
-    keys |= {"data": str(ASSETS / "data" / "imagenet_sample"), "crop": (224, 224)}
-    keys |= {"mean": (0.485, 0.456, 0.406), "std": (0.229, 0.224, 0.225)}
-    deploy_model(Job(model, Recipe.read(None, keys), tmp_path / "bundle"))
+    mobilenetv2(tmp_path / "bundle")
     made = package_bundle(tmp_path / "bundle", "triton", tmp_path / "r", None, PackageOptions())
     reference = Reference(tmp_path / "bundle")
     with tritonserver(tmp_path / "r", tmp_path) as server:
         assert server.ready(made.record["name"]), server.log.read_text()[-3000:]
-        all_right(server, made.record["name"], reference, REQUESTS)
+        name = made.record["name"]
+        assert wrong_answers(server.http, server.grpc, name, reference) == []
 
 
 def test_a_tensorrt_repository_is_taken(tensorrt: Path, tmp_path: Path) -> None:
