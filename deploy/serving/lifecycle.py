@@ -17,6 +17,7 @@ import uvicorn
 from deploy.errors import RecipeError
 from deploy.serving import json_log
 from deploy.serving.grpc_server import GrpcServer
+from deploy.serving.heap import few_arenas
 from deploy.serving.http_app import http_app
 from deploy.serving.http_protocol import limited_protocol
 from deploy.serving.options import Options
@@ -163,6 +164,7 @@ def serve(options: Options, ready: Callable[[Ports], None] | None = None) -> Non
     """
     import uvloop
 
+    few_arenas()
     handler = json_log.start()
     try:
         uvloop.run(_main(options, ready))

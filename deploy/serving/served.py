@@ -16,6 +16,7 @@ from deploy.artifacts.bundle import MANIFEST
 from deploy.serving.bundle_check import check
 from deploy.serving.compiled import Compiled
 from deploy.serving.engine_threads import EngineThreads, Run
+from deploy.serving.heap import give_back
 from deploy.serving.merge_check import most_rows
 from deploy.serving.options import Options
 from deploy.serving.ports import Port, check_same_rows
@@ -50,6 +51,7 @@ class Version:
             self.outputs = _any_rows(self.outputs)
         self._rows = compiled.rows
         self._threads = EngineThreads(compiled, options.queue, self.most_rows, observe)
+        give_back()
         self._leases = 0
         self._unused = asyncio.Event()
         self._unused.set()
@@ -93,7 +95,13 @@ class Version:
     async def close(self) -> None:
         """Wait until no request uses it, then give the engine back."""
         await self._unused.wait()
-        await asyncio.to_thread(self._threads.close)
+        await asyncio.to_thread(self._end)
+
+    def _end(self) -> None:
+        self._threads.close()
+        # with its last reference the engine is gone
+        del self._threads
+        give_back()
 
 
 class Served:
