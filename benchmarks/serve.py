@@ -7,8 +7,9 @@
 BUNDLE: a bundle of a float32-input network; else MobileNetV2 of ASSETS (default:
 ../shared/assets) is built, INT8, with a dynamic batch. PYTHON: of an environment with mlserver and
 openvino. SCRIPT: ../shared/serving/tritonserver_run.sh, with TRITON_SITE, BACKENDS and OV_SITE set
-as it says. The callers, in one process, send one row each in a closed loop; all candidates are
-running, the one that is measured is busy, and they take turns. What counts is the ratio within a
+as it says. The callers, in one process, send one row each in a closed loop, over plain sockets for
+HTTP and gRPC alike; all candidates are running, the one that is measured is busy, and they take
+turns. What counts is the ratio within a
 round, printed as the median with its range. `--minutes` runs mixed load with bad requests instead.
 
 Must hold: no wrong answer; binary HTTP and gRPC >= 0.8x the bare engine; >= 2x mlserver, >= 1x
@@ -96,13 +97,17 @@ def table(rows: dict[str, Any], rounds: int) -> None:
     for _ in range(rounds):
         for name, arguments in rows.items():
             found[name].append(measured(*arguments))
-    print(f"{'':<26} req/s   p50 ms   p99 ms  wrong  against the bare engine   ours against it")
+    print(
+        f"{'':<26} req/s   p50 ms   p99 ms  caller's CPU ms  wrong  against the bare engine   "
+        "ours against it"
+    )
     for name, runs in found.items():
         middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
         way = name.rpartition(", ")[2]
         own = found.get(f"deploy serve, {way}", [])
         print(
             f"{name:<26} {middle['rate']:6.0f}  {middle['p50_ms']:7.2f}  {middle['p99_ms']:7.2f}  "
+            f"{middle['cpu_ms_per_request']:15.2f}  "
             f"{sum(run['wrong'] for run in runs):5d}  {_ratio(runs, found['bare engine']):<24}  "
             f"{_ratio(own, runs) if own and own is not runs else ''}"
         )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import logging
 import signal
 import socket
@@ -180,6 +181,9 @@ async def _main(options: Options, ready: Callable[[Ports], None] | None) -> None
     # from the beginning: its default action ends the process
     loop.add_signal_handler(signal.SIGHUP, server.reload)
     ports = await server.start()
+    # modules and routes live as long as the process: nothing to look through again and again
+    gc.collect()
+    gc.freeze()
     if ready:
         ready(ports)
     await server.run()

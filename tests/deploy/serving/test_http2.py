@@ -98,6 +98,24 @@ def test_headers_by_their_index() -> None:
     assert seen == [{k.encode(): v.encode() for k, v in one.items()} for one in fields]
 
 
+def test_an_index_means_what_the_table_says_now() -> None:
+    """The same byte, before and after another entry came, and after the table was emptied."""
+    first, second = b"\x40\x01a\x011", b"\x40\x01b\x012"
+    emptied = b"\x20\x3f\xe1\x1f\x82"
+    seen: list[dict[bytes, bytes]] = []
+
+    def make(connection: Connection, stream: Any) -> Echo:
+        seen.append(stream.headers)
+        return Echo(connection, stream)
+
+    blocks = [first, b"\xbe", b"\xbe", second, b"\xbe", b"\xbe", emptied, b"\xbe"]
+    sent = b"".join(frame(h2.HEADERS, 5, 2 * i + 1, one) for i, one in enumerate(blocks))
+    found = talk(HELLO + sent, make=make)
+    a, b = {b"a": b"1"}, {b"b": b"2"}
+    assert seen == [a, a, a, b, b, b, {b":method": b"GET"}]
+    assert found.fault() == h2.COMPRESSION_ERROR
+
+
 def test_the_peers_windows_are_kept() -> None:
     small = h2.PREFACE + h2.settings({h2.INITIAL_WINDOW: 10})
     sent = small + headers(1) + data(1, b"x" * 100) + headers(3) + data(3, b"y" * 5)
@@ -162,7 +180,6 @@ FAULTS = {
         HELLO + headers(1, flags=0) + frame(h2.PING, 0, 0, bytes(8)),
         h2.PROTOCOL_ERROR,
     ),
-    "data amid headers": (HELLO + headers(1, flags=0) + data(1, b""), h2.PROTOCOL_ERROR),
     "headers of two streams": (
         HELLO + headers(1, flags=0) + frame(h2.CONTINUATION, 4, 3, b""),
         h2.PROTOCOL_ERROR,
@@ -227,6 +244,12 @@ def test_any_frames_end_well(frames: list[tuple[int, int, int, bytes]], chunks: 
     """Nothing but a GOAWAY with a code of the protocol, never an internal error."""
     found = talk(HELLO + b"".join(frame(*one) for one in frames), chunks)
     assert all(f.code != h2.INTERNAL_ERROR for f in found.frames(h2.GOAWAY))
+
+
+def test_data_amid_headers() -> None:
+    """Also of a stream that is open, and at once."""
+    sent = HELLO + headers(1) + headers(3, flags=0) + data(1, b"x")
+    assert talk(sent).fault() == h2.PROTOCOL_ERROR
 
 
 def test_what_nobody_foresaw_ends_one_connection(caplog: pytest.LogCaptureFixture) -> None:
