@@ -77,6 +77,11 @@ def image_input(spec: DatasetSpec) -> tuple[InputSpec, Preprocess]:
     height, width = only.shape[rows], only.shape[columns]
     if pre.resize is None and pre.crop is None and height is not None and width is not None:
         pre = dataclasses.replace(pre, resize=(height, width))
+    if pre.pads and pre.resize is None:
+        raise ValueError(
+            f"resize_mode {pre.resize_mode} fills a height and width, and input {only.name!r} takes"
+            f" {_dims(only.shape)}; pass --resize HEIGHT,WIDTH"
+        )
     return only, pre
 
 

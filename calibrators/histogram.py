@@ -17,7 +17,6 @@ import numpy as np
 T = TypeVar("T")
 _LOG2_BINS = 12
 BINS = 1 << _LOG2_BINS  # per sign; between half and all of them are in use
-_FEW = 256  # values that are sooner counted one by one than by going over all bins
 _FINEST = -126  # 2**-exponent has to be a float32; values below 2**-114 share fewer bins
 
 
@@ -66,19 +65,17 @@ class Histogram:
             raise ValueError("holds NaN or Inf")
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.count += flat.size * weight
-        self.zeros += (flat.size - int(np.count_nonzero(flat))) * weight
+        self.zeros += int(np.count_nonzero(flat == 0)) * weight
         self._fit(max(-low, high))
         scale = flat.dtype.type(2.0 ** -(self.exponent or 0))
         # truncation is floor of the magnitude; x < 0 moves to the reversed negative side. It is
         # taken from x, not from the product, which may underflow to zero.
-        index = (flat * scale).astype(np.intp)
-        index -= flat < 0
+        index = (flat * scale).astype(np.int32)
+        if low < 0:
+            index -= (flat < 0).astype(np.int32)
         index += BINS
-        if flat.size < _FEW:
-            np.add.at(self._bins, index, weight)
-            return
-        found = np.bincount(index, minlength=2 * BINS)
-        self._bins += found if weight == 1 else found * weight
+        # faster than bincount, which goes over all bins besides
+        np.add.at(self._bins, index.astype(np.intp), weight)
 
     def merge(self, other: Histogram) -> None:
         """Add the other's counts, as if its data had been observed here."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -51,12 +51,17 @@ class Pictures:
 
     def read(self, indices: Sequence[int]) -> Iterator[Sample]:
         for row in (self._rows[i] for i in indices):
-            feed = {self._spec.name: self._array(row)}
-            yield Sample(row.name, feed, row.label, row.split, row.boxes or _truth(row))
+            img = _decoded(row.path)
+            array = feeds.feed_image(img, self._spec, self._preprocess, str(row.path))
+            truth = _truth(row) if row.boxes is None else self._placed(row.boxes, img)
+            yield Sample(row.name, {self._spec.name: array}, row.label, row.split, truth)
 
-    def _array(self, row: Row) -> np.ndarray:
-        img = _decoded(row.path)
-        return feeds.feed_image(img, self._spec, self._preprocess, str(row.path))
+    def _placed(self, boxes: Boxes, img: Image.Image) -> Boxes:
+        """Boxes in 0..1 of what is fed, where padding moves them."""
+        if not self._preprocess.pads:
+            return boxes
+        inside = self._preprocess.framed(img.height, img.width)
+        return replace(boxes, corners=inside.placed(boxes.corners))
 
 
 def _decoded(path: Path) -> Image.Image:

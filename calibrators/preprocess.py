@@ -8,16 +8,21 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image
 
+from calibrators.framing import MODES, Framed, framed
+
 _CHANNELS = {"RGB": 3, "BGR": 3, "GRAY": 1}
 _LAYOUTS = ("NCHW", "NHWC")
 
 
 @dataclass(frozen=True)
 class Preprocess:
-    """The steps, in this order: resize, crop, color, scale, (x - mean) / std, layout.
+    """The steps, in this order: resize, crop, pad, color, scale, (x - mean) / std, layout.
 
     resize: (height, width) exactly, or one number for the shorter side, aspect ratio kept;
             bilinear, as Pillow does it (with antialiasing).
+    resize_mode: how a picture fills (height, width): "stretch" changes its aspect ratio, the
+            others of `calibrators.framing` keep it and pad with pad_value, 0..255 in every channel
+            (PaddleOCR's padding of 0 behind (x / 255 - 0.5) / 0.5 is 127.5).
     crop:   (height, width), or one number for a square, taken from the centre; an odd margin
             leaves the extra row at the bottom, the extra column at the right.
     scale:  factor on the 0..255 values; None means 1/255.
@@ -34,6 +39,8 @@ class Preprocess:
     layout: str = "NCHW"
     color: str = "RGB"
     raw: bool = False
+    resize_mode: str = "stretch"
+    pad_value: float = 0.0
 
     def __post_init__(self) -> None:
         if self.layout not in _LAYOUTS:
@@ -51,6 +58,7 @@ class Preprocess:
             raise ValueError(f"{_text(self.std)} for std has a 0; pass 1 to leave a channel as is")
         if self.scale is not None and (self.scale == 0 or not math.isfinite(self.scale)):
             raise ValueError(f"{self.scale} for scale; allowed: a finite number other than 0")
+        self._check_padding()
         if self.resize is not None and self.crop is not None and len(self.resize) == 2:
             self._check_crop(self.resize[0], self.resize[1])
 
@@ -63,6 +71,18 @@ class Preprocess:
     def channels(self) -> int:
         """How many channels an image has after `color`."""
         return _CHANNELS[self.color]
+
+    @property
+    def pads(self) -> bool:
+        """Whether the aspect ratio is kept, and the rest filled up."""
+        return self.resize_mode != "stretch"
+
+    def framed(self, height: int, width: int) -> Framed:
+        """Where a picture of that size lies in what is fed; ValueError where no size is given."""
+        if self.resize is None:
+            raise ValueError(f"no resize for resize_mode {self.resize_mode}; pass height,width")
+        high, wide = self._resized_size(height, width)
+        return framed((height, width), (high, wide), self.resize_mode)
 
     def image(self, img: Image.Image) -> np.ndarray:
         """float32[C, H, W], or [H, W, C] for NHWC: the image after every step.
@@ -84,6 +104,8 @@ class Preprocess:
         if x.ndim != 3:
             raise ValueError(f"shape {list(x.shape)} is no image; allowed: [H, W, C] or [H, W]")
         pixels = self._gray(self._cropped(self._resized(x)))
+        if self.pads:
+            pixels = self.framed(x.shape[0], x.shape[1]).padded(pixels, float(self.pad_value))
         if not self.raw:
             return self.normalized(pixels)
         if pixels.dtype != np.uint8:
@@ -104,9 +126,10 @@ class Preprocess:
         return np.ascontiguousarray(y.transpose(2, 0, 1) if self.layout == "NCHW" else y)
 
     def _resized(self, x: np.ndarray) -> np.ndarray:
-        if self.resize is None:
+        if self.resize is None and not self.pads:
             return x
-        height, width = self._resized_size(x.shape[0], x.shape[1])
+        inside = self.framed(x.shape[0], x.shape[1])
+        height, width = inside.height, inside.width
         if (height, width) == x.shape[:2]:
             return x
         img = _pillow(x, "resize")
@@ -121,6 +144,30 @@ class Preprocess:
         if height <= width:
             return short, int(short * width / height)
         return int(short * height / width), short
+
+    def _check_padding(self) -> None:
+        if self.resize_mode not in MODES:
+            raise ValueError(f"{self.resize_mode!r} is no resize_mode; allowed: {', '.join(MODES)}")
+        if not 0 <= self.pad_value <= 255:
+            raise ValueError(f"{self.pad_value} for pad_value; allowed: 0 to 255")
+        if not self.pads:
+            if self.pad_value:
+                raise ValueError(
+                    f"pad_value {self.pad_value:g} with resize_mode stretch, which pads nothing; "
+                    f"pass one of {', '.join(MODES[1:])}"
+                )
+            return
+        if self.resize is not None and len(self.resize) != 2:
+            raise ValueError(
+                f"{_text(self.resize)} for resize with resize_mode {self.resize_mode}; it fills "
+                "height,width: pass both"
+            )
+        if self.crop is not None:
+            raise ValueError(f"resize_mode {self.resize_mode} and a crop; pass one of the two")
+        if self.raw and not float(self.pad_value).is_integer():
+            raise ValueError(
+                f"{self.pad_value} for pad_value; raw images are uint8: pass a whole number"
+            )
 
     def _check_crop(self, height: int, width: int) -> tuple[int, int]:
         assert self.crop is not None

@@ -12,9 +12,9 @@ import numpy as np
 class Boxes:
     """The objects in a picture.
 
-    corners: float64[N, 4], left, top, right, bottom in 0..1 of the picture, so that no resizing
-    moves them. classes: int64[N]. crowd: bool[N], a region of many objects: a detection there is
-    neither right nor wrong.
+    corners: float64[N, 4], left, top, right, bottom in 0..1 of the picture that is fed, its padding
+    included, so that no resizing moves them. classes: int64[N]. crowd: bool[N], a region of many
+    objects: a detection there is neither right nor wrong.
     """
 
     corners: np.ndarray

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import onnx
 
 from calibrators.samples import Sample
@@ -20,9 +20,10 @@ from deploy.artifacts.ranges import Ranges, Source
 from deploy.artifacts.statistics import Statistics
 from deploy.errors import CalibrationError
 from deploy.observation.graph import FLOATS
-from deploy.observation.observe import Observer, Seen
+from deploy.observation.observe import Observer
 from deploy.observation.overlap import overlapped
 from deploy.observation.probes import Probe
+from deploy.observation.seen import Seen
 
 # values looked at per tensor and sample for a distribution; extremes see every value
 _VALUES = 4096
@@ -66,13 +67,15 @@ def statistics_of(
     names = calibrated_tensors(model)
     if not names:
         raise CalibrationError(f"{model.name}: no float tensor to calibrate; use --fp32")
-    found = Statistics(model.sha256, settings_of(calibrator), names, make)
-    probes = [Probe(name, None, _VALUES) for name in found.tensors]
-    with Observer(model, probes) as observer:
+    probes = [Probe(name, None, _VALUES) for name in dict.fromkeys(names.values())]
+    with Observer(model, probes) as observer, ThreadPoolExecutor(1) as aside:
+        # beside the first sample's reading, and the engine's making
+        hashed = aside.submit(lambda: model.sha256)
+        found = Statistics("", settings_of(calibrator), names, make)
         crew = _Crew(observer, found, batch_size)
         overlapped(samples, model.inputs, crew.work, advance)
-    for tensor in found.tensors.values():
-        tensor.settle()
+        crew.finish()
+        found.model_sha256 = hashed.result()
     return found
 
 
@@ -149,20 +152,31 @@ class _Crew:
     def __init__(self, observer: Observer, statistics: Statistics, together: int) -> None:
         self.observer = observer
         self.statistics = statistics
-        self.together = 2 * together  # extremes and values of a sample wait apart
+        self.together = together
+        self.lock = threading.Lock()
+        self.waiting: list[dict[str, Seen]] = []
         self.locks = {name: threading.Lock() for name in statistics.tensors}
 
     def work(self, group: list[Sample], size: int) -> None:
-        for sample, tensors in zip(group, self.observer.observe(group, size), strict=True):
-            self.statistics.sample_sha256.append(sample.sha256())
-            for name, seen in tensors.items():
-                self.add(name, seen)
+        """Observe samples, and count what waits if that is enough."""
+        seen = self.observer.observe(group, size)
+        hashes = [sample.sha256() for sample in group]
+        ready: list[dict[str, Seen]] = []
+        with self.lock:
+            self.statistics.sample_sha256 += hashes
+            self.waiting += seen
+            if len(self.waiting) >= self.together:
+                ready, self.waiting = self.waiting, ready
+        self.count(ready)
 
-    def add(self, name: str, seen: Seen) -> None:
-        if not seen.low.size:
-            return
-        tensor = self.statistics.tensors[name]
-        with self.locks[name]:
-            tensor.observe(np.concatenate([seen.low, seen.high]), seen.values, seen.step)
-            if len(tensor.waiting) >= self.together:
-                tensor.settle()
+    def finish(self) -> None:
+        """Count what still waits."""
+        self.count(self.waiting)
+        self.waiting = []
+
+    def count(self, samples: list[dict[str, Seen]]) -> None:
+        for name, tensor in self.statistics.tensors.items():
+            held = [sample[name] for sample in samples if sample[name].low.size]
+            if held:
+                with self.locks[name]:
+                    tensor.observe([(s.low, s.high, s.values, s.step) for s in held])

@@ -34,14 +34,19 @@ _OF_SAMPLES = ("likely wrong preprocessing", "constant inputs", "saturated input
 # inner tensors are looked at on so many samples, outputs on all
 _INNER = 4
 _JUDGED = 64
+_JUDGED_ON = ("data", "eval_data", "eval_samples")
 
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """findings: what likely is wrong first. looked_for: the suspects that were examined."""
+    """findings: what likely is wrong first. looked_for: the suspects that were examined.
+
+    data: where the samples are from, in words.
+    """
 
     subject: str
     samples: int
+    data: str
     findings: tuple[Finding, ...]
     looked_for: tuple[str, ...]
     not_told: tuple[str, ...] = ()
@@ -75,8 +80,10 @@ def _of_bundle(
     if not path.is_file():
         raise BundleError(f"{folder}: holds no graphs to look into; give the model instead")
     fused = Model.load(path).named(bundle.name)
-    given = recipe.model_dump(exclude_unset=True)
-    own = Recipe.model_validate({**bundle.manifest.get("recipe", {}), **given})
+    # what the bundle was built on isn't what it fails on, and may lie elsewhere by now
+    built = bundle.manifest.get("recipe", {})
+    recorded = {key: value for key, value in built.items() if key not in _JUDGED_ON}
+    own = Recipe.model_validate({**recorded, **recipe.model_dump(exclude_unset=True)})
     samples = _samples(own, fused)
     quantized = folder / "model" / "quantized.onnx"
     ranges, model = _ranges(folder, fused)
@@ -149,4 +156,5 @@ def _looked_at(
             unknown = (f"Preprocessing was not examined: {error}",)
     ordered = sorted(found, key=lambda each: each.severity == "note")
     names = (*(suspect.__name__.replace("_", " ") for suspect in SUSPECTS), "preprocessing")
-    return Diagnosis(subject, len(evidence.samples), tuple(ordered), names, unknown)
+    data = f"{samples.uri}: {samples.about}"
+    return Diagnosis(subject, len(evidence.samples), data, tuple(ordered), names, unknown)

@@ -120,7 +120,7 @@ def _fill(folder: Path, findings: Findings) -> None:
     from deploy.report.html import render
 
     (folder / "model").mkdir()
-    for name in ("fused", "equalized", "quantized"):
+    for name in ("fused", "equalized", "uncorrected", "quantized"):
         if name in findings.graphs:
             findings.graphs[name].save(folder / "model" / f"{name}.onnx")
     device = findings.device

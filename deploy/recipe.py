@@ -50,6 +50,7 @@ class Recipe(BaseModel):
     "none", or a file of deploy/tasks; task_option: what that task wants to know.
     scores: the output that holds one score per class, where it isn't clear.
     outputs: per output its own thresholds, in place of the target's and of min_sqnr_db.
+    resize_mode, pad_value: how a picture fills `resize`, see calibrators.framing.
     max_drop: percentage points, of the task's metric with labels, of agreement with float32
     without.
     """
@@ -85,6 +86,8 @@ class Recipe(BaseModel):
     min_sqnr_db: float | None = Field(default=None, allow_inf_nan=False)
     outputs: dict[str, OutputGate] = {}
     resize: tuple[int, ...] | None = None
+    resize_mode: Literal["stretch", "letterbox", "top-left", "pad-right"] = "stretch"
+    pad_value: float = Field(default=0.0, ge=0, le=255)
     crop: tuple[int, ...] | None = None
     mean: tuple[float, ...] | None = None
     std: tuple[float, ...] | None = None
@@ -161,6 +164,8 @@ class Recipe(BaseModel):
             layout=self.layout,
             color=self.color,
             raw=self.fold_input,
+            resize_mode=self.resize_mode,
+            pad_value=self.pad_value,
         )
 
 

@@ -16,6 +16,8 @@ from calibrators.histogram import Histogram
 from calibrators.ranges import Range
 
 _LEVELS = 128
+# candidates at a time: their arrays stay below what the C library fetches from the kernel anew
+_TOGETHER = 96
 
 
 class Entropy:
@@ -95,9 +97,10 @@ def _divergences(counts: np.ndarray, bins: np.ndarray) -> np.ndarray:
     filled = counts > 0
     sums, used = _cumulative(counts), _cumulative(filled.astype(np.float64))
     informed = _cumulative(_times_log(counts, counts))
-    starts = np.arange(_LEVELS + 1) * bins[:, None] // _LEVELS
-    level, level_used = np.diff(sums[starts]), np.diff(used[starts])
-    average = np.divide(level, level_used, out=np.zeros_like(level), where=level_used > 0)
+    chunks = [bins[i : i + _TOGETHER] for i in range(0, len(bins), _TOGETHER)]
+    p_log_q, average = (
+        np.concatenate(parts) for parts in zip(*(_kept(sums, used, c) for c in chunks), strict=True)
+    )
     kept = sums[bins]
     clipped = total - kept
     last = np.where(filled[bins - 1], counts[bins - 1], 0.0)
@@ -105,11 +108,21 @@ def _divergences(counts: np.ndarray, bins: np.ndarray) -> np.ndarray:
     # everything clipped piles up in the last bin; where Q leaves that empty it is infinitely
     # surprising, and counted as the smallest share there is
     tiny = np.finfo(np.float64).tiny * kept
-    p_log_q = _times_log(level, average).sum(axis=1)
-    p_log_q += _times_log(clipped, np.where(last > 0, average[:, -1], tiny))
+    p_log_q += _times_log(clipped, np.where(last > 0, average, tiny))
     with np.errstate(divide="ignore"):
         found = (p_log_p - p_log_q) / total - np.log(total) + np.log(kept)
     return np.asarray(np.where(kept > 0, found, np.inf))
+
+
+def _kept(sums: np.ndarray, used: np.ndarray, bins: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """For each threshold the sum of p log q over what it keeps, and q of the last filled bin."""
+    starts = (np.arange(_LEVELS + 1) * bins[:, None]) // _LEVELS
+    ends, used_ends = sums[starts], used[starts]
+    level, average = ends[:, 1:] - ends[:, :-1], used_ends[:, 1:] - used_ends[:, :-1]
+    np.divide(level, np.maximum(average, 1, out=average), out=average)
+    last = average[:, -1].copy()
+    logs = np.log(np.where(average > 0, average, 1.0), out=average)
+    return np.einsum("tl,tl->t", level, logs), last
 
 
 def _cumulative(x: np.ndarray) -> np.ndarray:
@@ -117,6 +130,5 @@ def _cumulative(x: np.ndarray) -> np.ndarray:
 
 
 def _times_log(x: np.ndarray, y: np.ndarray) -> np.ndarray:
-    """x * log(y), 0 where x is."""
-    some = x > 0
-    return np.asarray(x * np.log(y, out=np.zeros_like(y), where=some & (y > 0)))
+    """x * log(y), 0 where either is."""
+    return np.asarray(x * np.log(np.where(y > 0, y, 1.0)))

@@ -26,7 +26,7 @@ def open(uri: str, spec: DatasetSpec) -> Dataset:
     """The images below a folder, sorted by relative path; hidden files are left out.
 
     Without --resize and --crop, images are resized exactly to the model's height and width,
-    where the model has both; the aspect ratio is then not kept.
+    where the model has both; the aspect ratio is then not kept, but for another resize_mode.
 
     `labels.csv` beside them is optional. Its columns: file (relative to the folder or to its
     images/ subfolder), optionally split, and what is known of the image: label (an integer >= 0),
@@ -44,8 +44,14 @@ def open(uri: str, spec: DatasetSpec) -> Dataset:
             f"0 images in {table if table.is_file() else folder}; put in files named"
             f" {', '.join(sorted(_SUFFIXES))}, and list them if there is a labels.csv"
         )
-    if spec.preprocess.crop is not None and any(row.map for row in rows):
-        raise ValueError(f"label maps in {table} and a crop; they aren't cropped: use --resize")
+    if any(row.map for row in rows):
+        if spec.preprocess.crop is not None:
+            raise ValueError(f"label maps in {table} and a crop; they aren't cropped: use --resize")
+        if spec.preprocess.pads:
+            raise ValueError(
+                f"label maps in {table} and resize_mode {spec.preprocess.resize_mode}; they aren't"
+                " padded: use stretch"
+            )
     return Pictures(sorted(rows, key=lambda row: row.name), spec)
 
 

@@ -72,8 +72,9 @@ class Culprit:
 class Rung:
     """A stage's product.
 
-    own_db: SQNR against the rung before, the worst output; allowed_db: what a sound stage reaches
-    at least, allowed_why: how that is known. culprits: where it went wrong, the first node first.
+    own_db: SQNR against the rung before, of the output nearest to its bound; allowed_db: what a
+    sound stage reaches at least, allowed_why: how that is known. culprits: where it went wrong, the
+    first node first.
     tensors: the tensors it shares with the rung before, against those; empty where not looked at.
     """
 

@@ -16,6 +16,10 @@ from calibrators.ranges import Range
 from deploy.artifacts.ranges import Picture, Ranges, Source, TensorRange
 from deploy.errors import CalibrationError
 
+# a tensor on a sample: exact low and high, float32[1], and a part of its values, each of which
+# stands for so many
+Glance = tuple[np.ndarray, np.ndarray, np.ndarray, int]
+
 _BARS = 64
 
 
@@ -72,34 +76,28 @@ class TensorStatistics:
         own = getattr(self.calibrator, "histogram", None)
         self.fills = isinstance(own, Histogram)
         self.histogram: Histogram = own if isinstance(own, Histogram) else Histogram()
-        self.waiting: list[tuple[np.ndarray, int]] = []
 
-    def observe(self, extremes: np.ndarray, values: np.ndarray, step: int) -> None:
-        """One sample: its exact [low, high], and a part of the values, each for `step` of them."""
+    def observe(self, samples: Sequence[Glance]) -> None:
+        """Some samples: counting many at once costs little more than one."""
         if not self.fills:
-            self.calibrator.observe(np.concatenate([extremes, values]))
-        if step > 1:
-            self.waiting.append((extremes, 1))
-        self.waiting.append((values, step))
-
-    def settle(self) -> None:
-        """Count what waits: many samples at once cost little more than one."""
-        for step in dict.fromkeys(step for _, step in self.waiting):
-            together = [x for x, each in self.waiting if each == step]
-            self.histogram.observe(np.concatenate(together), step)
-        self.waiting = []
+            for low, high, values, _ in samples:
+                self.calibrator.observe(np.concatenate([low, high, values]))
+        by_step: dict[int, list[np.ndarray]] = {}
+        for low, high, values, step in samples:
+            if step > 1:
+                by_step.setdefault(1, []).extend((low, high))
+            by_step.setdefault(step, []).append(values)
+        for step, arrays in by_step.items():
+            self.histogram.observe(np.concatenate(arrays), step)
 
     def merge(self, other: TensorStatistics) -> None:
         """Add the other's."""
-        self.settle()
-        other.settle()
         self.calibrator.merge(other.calibrator)
         if not self.fills:
             self.histogram.merge(other.histogram)
 
     def range(self, name: str) -> TensorRange:
         """What the calibrator chose, what was seen and how that was distributed."""
-        self.settle()
         seen = self.histogram
         if seen.count == 0:
             raise CalibrationError(f"tensor {name!r} had no elements in any sample; check --shape")

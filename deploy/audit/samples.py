@@ -27,9 +27,10 @@ from deploy.audit.sample_findings import sample_findings
 from deploy.calibrate import calibrated_tensors
 from deploy.errors import CalibrationError
 from deploy.floats.widen import in_float32
-from deploy.observation.observe import Observer, Seen
+from deploy.observation.observe import Observer
 from deploy.observation.overlap import overlapped
 from deploy.observation.probes import Probe
+from deploy.observation.seen import Seen
 from deploy.recipe import Recipe
 from deploy.task import class_scores
 

@@ -40,7 +40,7 @@ def command(subject: Path, recipe: str | None, as_json: bool, **flags: Any) -> i
     terminal = Terminal()
     terminal.start("diagnose")
     found = diagnose(subject, chosen, terminal.advance)
-    terminal.done("diagnose", f"{found.samples} samples looked at", reused=False)
+    terminal.done("diagnose", f"{found.samples} samples looked at, {found.data}", reused=False)
     for each in found.findings:
         title = "likely" if each.severity == "warn" else "to know"
         text = f"{title}: {each.kind}. {_sentence(each.observed)} {_sentence(each.why)} "

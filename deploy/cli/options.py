@@ -104,6 +104,12 @@ eval_options = _group(
 )
 preprocess_options = _group(
     click.option("--resize", type=Numbers(int), help="Height,width; one number: shorter side."),
+    click.option(
+        "--resize-mode",
+        type=click.Choice(["stretch", "letterbox", "top-left", "pad-right"]),
+        help="Others than stretch keep the aspect ratio and pad. [stretch]",
+    ),
+    click.option("--pad-value", type=float, help="Of the padding, on 0..255. [0]"),
     click.option("--crop", type=Numbers(int), help="Height,width from the centre."),
     click.option("--mean", type=Numbers(float), help="Subtracted, per channel, after --scale."),
     click.option("--std", type=Numbers(float), help="Divided by, per channel."),

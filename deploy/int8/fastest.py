@@ -27,7 +27,8 @@ _MOST_REVERSIONS = 10
 
 @dataclass(frozen=True)
 class Shipped:
-    """What one INT8 build comes to; `graphs` holds "quantized" unless a float engine won.
+    """What one INT8 build comes to; `graphs` holds "quantized" unless a float engine won, and
+    "uncorrected" where that was corrected.
 
     exclude: what was left in float of it.
     """
@@ -113,6 +114,8 @@ class Int8:
         if self.stages.equalized is not self.stages.fused:
             graphs["equalized"] = self.stages.equalized
         if built.precision == "int8":
+            plain = self.stages.uncorrected(name)
+            graphs |= {"uncorrected": plain} if plain is not None else {}
             graphs["quantized"] = built.graph
         floats = [d for d in built.graph.decisions if d.rule == "exclude"]
         choice = PrecisionChoice(

@@ -46,6 +46,7 @@ class Int8Stages:
         self.fused = graphs["fused"]
         self.loaded = graphs.get("rawinput", graphs["loaded"])
         self.data = data
+        self._plain: dict[str, Model] = {}
 
     @property
     def calibrated(self) -> bool:
@@ -217,6 +218,10 @@ class Int8Stages:
         limits = limits_for(self.target, candidate.precision, self.recipe, self.loaded, evaluation)
         return self.line.judged(built, self.loaded, evaluation, limits)
 
+    def uncorrected(self, name: str) -> Model | None:
+        """What a judged candidate was before its corrections; None where nothing was corrected."""
+        return self._plain.get(name)
+
     def _corrected(self, candidate: Candidate) -> Model:
         form = [candidate.target.placement, candidate.target.quantization.model_dump()]
         form += [_numbers(self.ranges), candidate.target.quantized_fusions]
@@ -231,6 +236,8 @@ class Int8Stages:
         if self.recipe.effort == "fast" or self.data.calibration is None or not names:
             return model
         samples = self._samples.spread(CORRECT_ON)
+        # its decisions are told by the corrected one
+        self._plain[candidate.name] = model.derive(model.proto, ())
         made = self.line.model(
             "correct",
             model,

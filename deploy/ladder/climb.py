@@ -15,16 +15,17 @@ from deploy.artifacts.ladder import Culprit, Ladder, OutputLoss, Rung, TensorErr
 from deploy.artifacts.model import Model, TensorSpec
 from deploy.artifacts.ranges import Ranges
 from deploy.backends import reference
-from deploy.batches import batches, feeds_of, rows
+from deploy.batches import batches, feeds_of, fixed_batch, rows
 from deploy.errors import CalibrationError
 from deploy.ladder.engine_fault import EngineLook, engine_look
 from deploy.ladder.first_fault import Pair, first_fault
-from deploy.ladder.noisy_fault import OUTPUT_MARGIN_DB, NoisyPair
+from deploy.ladder.losses import between, nearest, worst
+from deploy.ladder.noisy_fault import CEILING_DB, NoisyPair
 from deploy.ladder.tensors import (
     Difference,
     Feeding,
+    Held,
     Values,
-    differences,
     makers,
     observable,
     runs_of,
@@ -38,7 +39,7 @@ _CLIPPED_DB = 30.0
 # float round-off is measured; a stage may add so much to it, within these bounds
 _SPREAD_DB, _LEAST_DB, _MOST_DB = 30.0, 60.0, 90.0
 # a correction takes noise back; by so much it may miss on other samples than its own
-_CORRECTION_DB = 3.0
+_CORRECTION_DB = 5.0
 # an answer over the network holds the engine's numbers; JSON may round the last bit
 _SERVED_DB = 120.0
 
@@ -102,10 +103,11 @@ class _Climb:
         self.graphs = {name: observable(way.graphs[name]) for name in STAGES if name in way.graphs}
         self.few = list(samples[:FEW])
         self._noisy: dict[tuple[str, str], NoisyPair] = {}
+        self._held: dict[int, Held] = {}
         (self.first, truth) = next(iter(self.graphs.items()))
         self.truth = self.outputs(truth)
         exact = self.outputs(truth, exact=True)
-        self.roundoff_db = _worst(_between(self.truth, exact))
+        self.roundoff_db = worst(between(self.truth, exact))
 
     def rungs(self) -> Iterable[Rung]:
         before, held = self.first, self.truth
@@ -136,9 +138,11 @@ class _Climb:
             found += [{n: rows(x, i, size) for n, x in out.items()} for i in range(len(group))]
         return found
 
-    def pair(self, before: str, after: str) -> Pair:
-        runs = runs_of(self.graphs[before], self.few)
-        return Pair.of(self.graphs[before], self.graphs[after], runs, self.way.feeding)
+    def pair(self, before: Model, after: Model) -> Pair:
+        runs = runs_of(before, self.few)
+        size = fixed_batch(before.inputs)
+        held = self._held.setdefault(size, Held([feeds for feeds, _ in runs], self.way.feeding))
+        return Pair.of(before, after, runs, self.way.feeding, held)
 
     def graph_rung(
         self, name: str, before: str, got: Sequence[Values], held: Sequence[Values]
@@ -146,11 +150,11 @@ class _Climb:
         if name in _QUANTIZED:
             return self.noisy_rung(name, got)
         allowed = self.lossless(name)
-        own = _worst(_between(held, got))
+        own = worst(between(held, got))
         if self.graphs[before].inputs != self.graphs[name].inputs:
             # the tensors in front of a folded input have no twins
             return self.rung(name, got, held, allowed, before)
-        pair = self.pair(before, name)
+        pair = self.pair(self.graphs[before], self.graphs[name])
         found = first_fault(pair, allowed[0]) if own < allowed[0] else None
         culprits = (found,) if found is not None else ()
         return self.rung(
@@ -173,25 +177,36 @@ class _Climb:
         exact = next(n for n in ("equalized", "fused", self.first) if n in self.graphs)
         held = self.outputs(self.graphs[exact])
         noisy = self.noisy(exact, name)
-        predicted = noisy.output_db()[1]
-        allowed = predicted - OUTPUT_MARGIN_DB
-        why = f"rounding every value and weight leaves about {predicted:.1f} dB, predicted"
-        culprits = noisy.culprits()
+        found = {n: one.sqnr_db for n, one in between(held, got).items()}
+        predicted = self.predicted(noisy)
+        margin = noisy.output_margin_db
+        own, allowed = nearest(found, {n: db - margin for n, db in predicted.items()})
+        why = f"rounding every value and weight leaves about {allowed + margin:.1f} dB, predicted"
         if name == "quantized" and "uncorrected" in self.graphs:
             plain = self.noisy(exact, "uncorrected")
-            least = _worst(_between(held, self.outputs(self.graphs["uncorrected"])))
-            least -= _CORRECTION_DB
-            if plain.culprits() or least > allowed:
-                allowed = least
-                why = f"a correction must not lose: {least + _CORRECTION_DB:.1f} dB without it"
-            culprits = self.corrected(noisy, plain, _worst(_between(held, got)) < allowed)
+            without = between(held, self.outputs(self.graphs["uncorrected"]))
+            least = {n: min(one.sqnr_db, CEILING_DB) for n, one in without.items()}
+            own_db, least_db = nearest(found, {n: db - _CORRECTION_DB for n, db in least.items()})
+            if plain.culprits(only_rounded=True) or least_db - own_db > allowed - own:
+                own, allowed = own_db, least_db
+                why = f"a correction must not lose: {least_db + _CORRECTION_DB:.1f} dB without it"
+            culprits = self.corrected(noisy, plain, own < allowed)
+        else:
+            culprits = noisy.culprits(lost=own < allowed, only_rounded=name == "uncorrected")
         tensors = _rows(noisy.local, noisy.pair.candidate)
-        return self.rung(name, got, held, (allowed, why), exact, culprits, tensors)
+        return self.rung(name, got, held, (allowed, why), exact, culprits, tensors, own_db=own)
+
+    def predicted(self, noisy: NoisyPair) -> dict[str, float]:
+        """What sound rounding leaves of each output, over all samples."""
+        if noisy.rounded is None:
+            return {}
+        right, rounded = self.outputs(noisy.pair.exact), self.outputs(noisy.rounded)
+        return {n: min(d.sqnr_db, CEILING_DB) for n, d in between(right, rounded).items()}
 
     def corrected(self, noisy: NoisyPair, plain: NoisyPair, lost: bool) -> tuple[Culprit, ...]:
         """What corrections broke: layers that are off, or, where outputs lost, the one that lost
         most. Behind a layer that was broken before, corrections rightly differ."""
-        if plain.culprits():
+        if plain.culprits(only_rounded=True):
             return noisy.worse_than(plain) if lost else ()
         return noisy.culprits() or (noisy.worse_than(plain) if lost else ())
 
@@ -205,9 +220,9 @@ class _Climb:
         model = self.graphs[exact]
         if self.way.stand_in is not None and exact != "equalized":
             model = observable(self.way.stand_in)
-        runs = runs_of(model, self.few)
-        pair = Pair.of(model, self.graphs[name], runs, self.way.feeding)
-        return NoisyPair(pair, self.way.ranges)
+        pair = self.pair(model, self.graphs[name])
+        like = self._noisy.get((exact, "uncorrected")) if name == "quantized" else None
+        return NoisyPair(pair, self.way.ranges, like)
 
     def engine_rung(
         self, shipped: Shipped, before: str, got: Sequence[Values], held: Sequence[Values]
@@ -237,12 +252,13 @@ class _Climb:
         culprits: Sequence[Culprit] = (),
         tensors: Sequence[TensorError] = (),
         stage: str = "",
+        own_db: float | None = None,
     ) -> Rung:
-        found = _between(self.truth, got)
+        found = between(self.truth, got)
         outputs = tuple(
             OutputLoss(error.row(n, "output"), *self.limit(n, name)) for n, error in found.items()
         )
-        own = _worst(_between(held, got))
+        own = worst(between(held, got)) if own_db is None else own_db
         stage = stage or STAGES[name]
         if name == "quantized" and "uncorrected" in self.graphs:
             stage = "correct"
@@ -255,17 +271,6 @@ class _Climb:
             return None, ""
         least = limits.get(output, limits.get(""))
         return (None, "") if least is None else (least, self.way.limits_from)
-
-
-def _between(expected: Sequence[Values], got: Sequence[Values]) -> dict[str, Difference]:
-    names = [
-        name for name in expected[0] if name in got[0] and expected[0][name].dtype.kind in "fiub"
-    ]
-    return differences(expected, got, names, [1] * len(expected))
-
-
-def _worst(found: Mapping[str, Difference]) -> float:
-    return min((one.sqnr_db for one in found.values()), default=-200.0)
 
 
 def _rows(found: Mapping[str, Difference], model: Model) -> list[TensorError]:

@@ -1,10 +1,15 @@
-"""The noise that sound quantization brings, layer by layer: uniform, of one step's width.
+"""What sound quantization leaves, layer by layer: the float graph, rounded by steps of our own.
 
-    x  =>  x + U(-step/2, step/2)      step = (high - low) / 255
-    W  =>  W + U(-s/2, s/2)            s    = max|W_c| / 127 of each channel c
+    x  =>  DequantizeLinear(QuantizeLinear(x))    step = (high - low) / 255, or max|x| / 127
+    W  =>  s * clip(round(W / s))                 s    = max|W_c| / 127 of each channel c
 
-in the float graph, wherever the Q/DQ graph rounds. The steps come from the float graph's values and
-from the ranges file, never from the scales of the graph that is judged: a wrong one shows.
+wherever the Q/DQ graph rounds. The steps come from the float graph's values and from the ranges
+file, never from the scales of the graph that is judged: a wrong one shows. A range of the file
+counts only where it cuts off no more than calibration would: one that saturates shows too.
+
+Noise of one step's width in place of rounding is no stand-in: it moves the zeros behind a ReLU, and
+takes the whole range for the step where calibration clips. On ShuffleNetV1 in TensorRT's form it
+foretold 5.4 dB where rounding leaves 23.
 """
 
 from __future__ import annotations
@@ -19,8 +24,13 @@ from deploy.artifacts.model import Model, copy_proto
 from deploy.artifacts.ranges import Ranges
 from deploy.ladder.tensors import Values
 
-_SEED = 1120  # a float32 attribute: small, so that neighbours differ
-_LEVELS = 255
+_LEVELS, _CENTRED = 255, 127
+# A range is sound where what it cuts off of these samples costs little against rounding without
+# clipping (calibration weighs a clipped value eightfold), or where it cuts off few values: of some
+# samples, single ones go further than of the hundreds that were calibrated on.
+_MOST_CLIPPED = 8.0
+_FEW_VALUES, _FEW_SHARE, _MORE = 2, 0.003, 3.0
+_SMALLEST = 1e-28  # a step of a tensor of zeros
 
 
 class Rounded:
@@ -31,6 +41,10 @@ class Rounded:
         self._made = {o: n for n in graph.node for o in n.output}
         self._stored = {w.name: w for w in graph.initializer}
         self.layers = {n.output[0]: n for n in graph.node if n.output}
+        self._alike: dict[tuple[bytes, bytes], list[str]] = {}
+        for node in graph.node:
+            if node.op_type == "QuantizeLinear":
+                self._alike.setdefault(self._numbers(node), []).append(node.input[0])
 
     def dequantized(self, name: str) -> onnx.NodeProto | None:
         """The DequantizeLinear that makes a value."""
@@ -53,6 +67,16 @@ class Rounded:
         stored = self._stored.get(node.input[1])
         return np.asarray(np.nan) if stored is None else numpy_helper.to_array(stored)
 
+    def alike(self, node: onnx.NodeProto) -> list[str]:
+        """The tensors that are quantized with the very numbers a DequantizeLinear has: those of one
+        scale on purpose. A scale that is wrong by itself has no company."""
+        return self._alike.get(self._numbers(node), [])
+
+    def _numbers(self, node: onnx.NodeProto) -> tuple[bytes, bytes]:
+        found = [self._stored.get(name) for name in node.input[1:3]]
+        raw = [b"" if w is None else numpy_helper.to_array(w).tobytes() for w in found]
+        return raw[0], raw[1] if len(raw) > 1 else b""
+
     def centred(self, node: onnx.NodeProto) -> bool:
         """Whether the range is symmetric around zero: int8 with a zero point of 0."""
         zero = self._stored.get(node.input[2]) if len(node.input) > 2 else None
@@ -65,7 +89,7 @@ class Rounded:
 def noisy(
     exact: Model, quantized: Model, values: Sequence[Values], ranges: Ranges | None = None
 ) -> Model | None:
-    """The float graph with seeded noise where the other one rounds; None where it rounds nothing.
+    """The float graph, rounded where the other one rounds; None where that rounds nothing.
 
     values: what the float graph's tensors and inputs hold, per run.
     """
@@ -93,7 +117,6 @@ class _Builder:
         self.weights = {w.name: w for w in self.graph.initializer}
         self.nodes: list[onnx.NodeProto] = []
         self.count = 0
-        self.random = np.random.default_rng(_SEED)
         self.moved: dict[str, str] = {}
 
     def layer(self, node: onnx.NodeProto) -> None:
@@ -111,7 +134,7 @@ class _Builder:
             # what the other graph gives out under this name is rounded itself
             name = node.output[0]
             own.output[0] = f"{name}//exact"
-            self.nodes += self.noise(own.output[0], name, self.step(name, twin))
+            self.nodes += self.rounding(own.output[0], name, self.steps(name, twin))
 
     def read(self, name: str, pair: onnx.NodeProto) -> str:
         """What a layer reads in place of a value."""
@@ -119,7 +142,7 @@ class _Builder:
             return self.weight(name, pair)
         if name not in self.moved:
             self.moved[name] = f"{name}//moved"
-            self.nodes += self.noise(name, self.moved[name], self.step(name, pair))
+            self.nodes += self.rounding(name, self.moved[name], self.steps(name, pair))
         return self.moved[name]
 
     def weight(self, name: str, pair: onnx.NodeProto) -> str:
@@ -130,55 +153,92 @@ class _Builder:
         made = f"{name}//moved"
         if made not in self.moved:
             self.moved[made] = made
-            width = _weight_steps(values, self.rounded.scale(pair), stored, pair)
-            shift = self.random.uniform(-0.5, 0.5, values.shape) * width
-            array = (values + shift).astype(values.dtype)
+            array = _rounded_weight(values, self.rounded.scale(pair), stored, pair)
             self.graph.initializer.append(numpy_helper.from_array(array, made))
             self.count += 1
         return made
 
-    def noise(self, source: str, made: str, step: float) -> list[onnx.NodeProto]:
+    def rounding(self, source: str, made: str, steps: tuple[float, int]) -> list[onnx.NodeProto]:
+        """A value to the nearest of some steps, in uint8. steps: their width, and the one of 0."""
+        step, zero = steps
+        if step <= 0:  # nothing is known of it
+            return [helper.make_node("Identity", [source], [made])]
         self.count += 1
-        low, high, seed = -step / 2, step / 2, float(_SEED + self.count)
-        noise = f"{made}/noise"
+        numbers = [f"{made}/step", f"{made}/zero"]
+        for name, value in zip(numbers, (np.float32(step), np.uint8(zero)), strict=True):
+            self.graph.initializer.append(numpy_helper.from_array(np.asarray(value), name))
+        integers = f"{made}/integers"
         return [
-            helper.make_node("RandomUniformLike", [source], [noise], low=low, high=high, seed=seed),
-            helper.make_node("Add", [source, noise], [made]),
+            helper.make_node("QuantizeLinear", [source, *numbers], [integers]),
+            helper.make_node("DequantizeLinear", [integers, *numbers], [made]),
         ]
 
-    def step(self, name: str, pair: onnx.NodeProto) -> float:
-        """The step of an activation's values as they are, or as the ranges file has it."""
-        spans = [
-            (float(v[name].min()), float(v[name].max())) for v in self.values if _sized(v, name)
-        ]
-        if self.ranges is not None and name in self.ranges.tensors:
-            found = self.ranges.tensors[name].range
-            spans.append((found.low, found.high))
-        low = min([0.0, *(low for low, _ in spans)])
-        high = max([0.0, *(high for _, high in spans)])
+    def steps(self, name: str, pair: onnx.NodeProto) -> tuple[float, int]:
+        """The width of an activation's steps, 0 if unknown, and which of them is 0."""
+        low, high = self.span(name, pair)
         if self.rounded.centred(pair):
-            low, high = -max(-low, high), max(-low, high)
-        return (high - low) / _LEVELS
+            return max(-low, high) / _CENTRED, _CENTRED + 1
+        step = (high - low) / _LEVELS
+        return step, int(np.clip(np.rint(-low / step), 0, _LEVELS)) if step > 0 else 0
+
+    def span(self, name: str, pair: onnx.NodeProto) -> tuple[float, float]:
+        """The range of an activation: the file's where that is sound, else also all its values."""
+        held = [v[name] for v in self.values if name in v and v[name].size]
+        low = min([0.0, *(float(x.min()) for x in held)])
+        high = max([0.0, *(float(x.max()) for x in held)])
+        known = self.ranges.tensors if self.ranges is not None else {}
+        if name in known:
+            own = [known[n].range for n in {name, *self.rounded.alike(pair)} if n in known]
+            kept = min(0.0, *(r.low for r in own)), max(0.0, *(r.high for r in own))
+            low, high = min(low, kept[0]), max(high, kept[1])
+            rounding = ((high - low) / _LEVELS) ** 2 / 12
+            if _clips_soundly(held, kept, known[name].clipped, rounding):
+                low, high = kept
+        return low, high
 
 
-def _sized(values: Values, name: str) -> bool:
-    return name in values and values[name].size > 0
+def _clips_soundly(
+    held: Sequence[np.ndarray], span: tuple[float, float], clipped: float, rounding: float
+) -> bool:
+    """Whether a range leaves so much of these values as calibration would have it.
+
+    clipped: the share that calibration cut off. rounding: the mean square error without clipping.
+    """
+    total, outside, lost = 0, 0, 0.0
+    for x in held:
+        over = x[(x < span[0]) | (x > span[1])].astype(np.float64)
+        total += x.size
+        outside += over.size
+        lost += float(np.square(over - np.clip(over, *span)).sum())
+    few = _FEW_VALUES + (_FEW_SHARE + _MORE * clipped) * total
+    return outside <= few or lost <= _MOST_CLIPPED * rounding * total
 
 
-def _weight_steps(
+def _rounded_weight(
     values: np.ndarray, scale: np.ndarray, stored: np.ndarray, pair: onnx.NodeProto
 ) -> np.ndarray:
-    """The width of a step per channel, of the weight's rank: the weight's, not the given scale."""
-    exact = np.abs(values.astype(np.float64))
+    """A weight to the nearest of its own steps. scale, stored: how finely it is to be rounded."""
     levels = 127.0
     if stored.dtype.kind in "iu" and stored.size:
         # seven or four bits leave the ends of the type unused
         largest = int(np.abs(stored.astype(np.int64)).max())
         levels = next((n for n in (7.0, 15.0, 63.0) if largest <= n + 1), 127.0)
-    if scale.ndim == 0 or scale.size == 1:
-        return np.asarray(exact.max() / levels)
-    axis = next((a.i for a in pair.attribute if a.name == "axis"), 1) % values.ndim
-    others = tuple(i for i in range(values.ndim) if i != axis)
-    if scale.ndim > 1:  # blocks: one step for each is close to one for the whole row
-        return np.asarray(exact.max() / levels)
-    return np.asarray(exact.max(axis=others, keepdims=True) / levels)
+    magnitude = np.abs(values.astype(np.float64))
+    axis = next((a.i for a in pair.attribute if a.name == "axis"), 1) % max(values.ndim, 1)
+    if scale.size <= 1:
+        widest = magnitude.max()
+    elif scale.ndim == values.ndim:  # blocks along the axis
+        widest = _blocks(magnitude, scale.shape[axis], axis)
+    else:
+        others = tuple(i for i in range(values.ndim) if i != axis)
+        widest = magnitude.max(axis=others, keepdims=True)
+    step = np.maximum(widest / levels, _SMALLEST)
+    return np.asarray(np.rint(values / step) * step, values.dtype)
+
+
+def _blocks(magnitude: np.ndarray, count: int, axis: int) -> np.ndarray:
+    """Per value, the largest of its block: `count` blocks of one length lie along the axis."""
+    length = -(-magnitude.shape[axis] // count)
+    starts = np.arange(0, magnitude.shape[axis], length)
+    each = np.maximum.reduceat(magnitude, starts, axis=axis)
+    return np.repeat(each, length, axis=axis).take(range(magnitude.shape[axis]), axis=axis)

@@ -26,10 +26,10 @@ from deploy.ladder.tensors import (
     AS_IS,
     Difference,
     Feeding,
+    Held,
     Values,
     common,
     differences,
-    observed,
 )
 from deploy.surgery.spans import Spans
 
@@ -44,9 +44,10 @@ _ENOUGH = 6
 
 @dataclass(frozen=True)
 class Pair:
-    """Two graphs over the same runs, every tensor that both have looked at.
+    """Two graphs over the same runs, every tensor looked at.
 
-    before, after: per run, what those tensors hold. names: they, in the order of `candidate`.
+    names: the tensors of both, in the order of `candidate`. before, after: per run, what all
+    tensors of each hold.
     """
 
     exact: Model
@@ -65,13 +66,14 @@ class Pair:
         candidate: Model,
         runs: Sequence[tuple[Values, int]],
         feeding: Feeding = AS_IS,
+        held: Held | None = None,
     ) -> Pair:
-        """Both have to be `observable`."""
-        names = common(exact, candidate)
+        """Both have to be `observable`. held: what graphs hold on these very runs, if kept."""
         feeds = [feed for feed, _ in runs]
-        before = observed(exact, names, feeds, feeding)
-        after = observed(candidate, names, feeds[: len(before)], feeding)
+        looked = held or Held(feeds, feeding)
+        before, after = looked.of(exact), looked.of(candidate)
         counts = [count for _, count in runs]
+        names = common(exact, candidate)
         return cls(exact, candidate, feeds, counts, names, before, after, feeding)
 
     @cached_property

@@ -23,6 +23,8 @@ Values = Mapping[str, np.ndarray]
 DECADES = tuple(range(-8, 2))
 # bytes of tensors that are held at once, of one graph
 _MOST_BYTES = 256 << 20
+# graphs whose tensors are held: the one that others are compared with, and the last of those
+_KEPT = 2
 # values of a tensor whose errors are counted by size
 _COUNTED = 16384
 _JSON_MAX = 1e308  # JSON has no infinity
@@ -168,6 +170,24 @@ def observed(
             if room < size:
                 break
     return found
+
+
+class Held:
+    """What all tensors of a graph hold on some runs; of the last graphs asked for it is kept."""
+
+    def __init__(self, runs: Sequence[Values], feeding: Feeding = AS_IS) -> None:
+        self._runs, self._feeding = runs, feeding
+        self._kept: dict[int, tuple[Model, list[dict[str, np.ndarray]]]] = {}
+
+    def of(self, model: Model) -> list[dict[str, np.ndarray]]:
+        """Per run, by tensor; fewer runs where they don't fit into memory."""
+        # the model is kept too: another one might get its id
+        kept = self._kept.pop(id(model), None)
+        found = kept[1] if kept else observed(model, [*typed(model)], self._runs, self._feeding)
+        self._kept[id(model)] = (model, found)
+        while len(self._kept) > _KEPT:
+            del self._kept[next(iter(self._kept))]
+        return found
 
 
 def differences(

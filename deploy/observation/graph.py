@@ -1,20 +1,20 @@
 """A graph that reduces its own tensors: what comes out is a few numbers, not whole activations.
 
-Per tensor: the extremes over every value, a mean that only shows whether all values are finite,
-and a part of the values taken at equal distances. How is a matter of speed. In ONNX Runtime
-convolutions pass each other a blocked layout, and whatever else reads their values makes it undo
-that first. Pooling runs in that layout. So:
+Per tensor: the extremes over every value, where `finite_tensors` can't prove it finite by those a
+mean that shows whether all values are, and a part of the values taken at equal distances. How is a
+matter of speed. In ONNX Runtime convolutions pass each other a blocked layout, and whatever else
+reads their values makes it undo that first. Pooling runs in that layout. So:
 
     high    GlobalMaxPool(x)
     low     -GlobalMaxPool(x times -1 by a depthwise 1x1 convolution), which is exact
     mean    GlobalAveragePool(x): a maximum may drop a NaN (SIMD's max(NaN, x) is x), a sum can't
     part    MaxPool(x) with a 1x1 kernel and a stride
 
-and the first three of a tensor are joined before the layout is undone, once. The low end of a ReLU
-or Clip isn't computed at all: it is the bound itself as soon as the part holds it (the observer
-looks, and asks for a graph that computes it when it doesn't). A tensor has to be read while the
-cache still holds it, see `_in_order`. MobileNetV2, ONNX Runtime 1.31, ms of one CPU per image:
-plain 4.7, observed 6.7, in another order 8.3, with ReduceMin, ReduceMax and Slice 9.5.
+and the first three, of all tensors, are joined before the layout is undone, once. The low end of a
+ReLU or Clip isn't computed at all: it is the bound itself as soon as the part holds it (the
+observer looks, and asks for a graph that computes it when it doesn't). A tensor has to be read
+while the cache still holds it, see `observed_order`. MobileNetV2, ONNX Runtime 1.31, ms of one CPU
+per image: plain 4.9, observed 6.4; a mean and an output for each 7.1; ReduceMin and the like 9.5.
 """
 
 from __future__ import annotations
@@ -29,66 +29,55 @@ import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from deploy.artifacts.model import Model, copy_proto
+from deploy.observation.order import Joint, as_made, in_order
 from deploy.observation.probes import Outlets, Port, Probe, coprime, grid
 
 FLOATS = (TensorProto.FLOAT, TensorProto.FLOAT16, TensorProto.DOUBLE)
 # channels of a block in the layout that ONNX Runtime gives convolutions: 8 (AVX2) or 16 (AVX-512)
 _BLOCK = 16
+# tensors whose extremes come out together: more save outputs, but the last ones are read late
+_JOINED = 4
 
 
 def observed_graph(
-    model: Model, probes: Sequence[Probe], batch: int, exact_lows: Collection[str] | None = None
+    model: Model,
+    probes: Sequence[Probe],
+    batch: int,
+    exact_lows: Collection[str] | None = None,
+    finite: Collection[str] = (),
 ) -> tuple[Model, list[Outlets]]:
     """The model with the probes' outputs in place of its own, and where they are, in order.
 
     batch: samples per run; where a tensor's first axis is that, every output has it too.
     exact_lows: tensors whose low end is computed although they have a bound; None: all.
+    finite: tensors that need no mean.
     """
     proto = copy_proto(model.proto)
     del proto.graph.output[:]
-    builder = _Builder(model.proto, proto, batch, exact_lows)
-    outlets, nodes = [], []
-    for index, probe in enumerate(probes):
-        builder.nodes = []
-        outlets.append(builder.probe(index, probe))
-        nodes.append(builder.nodes)
-    ordered = _in_order(model.proto.graph, [probe.tensor for probe in probes], nodes)
+    builder = _Builder(model.proto, proto, batch, exact_lows, finite)
+    order = as_made(model.proto.graph, [probe.tensor for probe in probes])
+    outlets = {index: builder.probe(index, probes[index]) for index in order}
+    builder.join()
+    ordered = in_order(
+        model.proto.graph, [(probes[index].tensor, builder.added[index]) for index in order]
+    )
     del proto.graph.node[:]
     proto.graph.node.extend(ordered)
-    return model.derive(proto, ()), outlets
-
-
-def _in_order(
-    graph: onnx.GraphProto, tensors: Sequence[str], added: Sequence[list[onnx.NodeProto]]
-) -> list[onnx.NodeProto]:
-    """All nodes, so that each tensor is reduced as soon as it is there, while the cache holds it.
-
-    The engine runs the ready node that comes first in the graph, so what reduces a tensor follows
-    the node that makes it. But ONNX Runtime numbers convolutions and pools anew as it gives them
-    its layout, in an order found by walking up from the last node of the list that nobody reads:
-    with convolutions what is added stands at the end, the first tensor's last.
-    """
-    place = {o: i for i, node in enumerate(graph.node) for o in node.output}
-    order = sorted(range(len(added)), key=lambda i: place.get(tensors[i], -1))
-    if any(node.op_type == "Conv" for node in graph.node):
-        return [*graph.node, *(node for i in reversed(order) for node in added[i])]
-    after: dict[int, list[onnx.NodeProto]] = {}
-    for i in order:
-        after.setdefault(place.get(tensors[i], -1), []).extend(added[i])
-    nodes = list(after.get(-1, []))
-    for i, node in enumerate(graph.node):
-        nodes += [node, *after.get(i, [])]
-    return nodes
+    return model.derive(proto, ()), [outlets[index] for index in range(len(probes))]
 
 
 @dataclass(frozen=True)
 class _Tensor:
-    """A tensor being probed: its name, its known sizes (None where free), what to prefix."""
+    """A tensor being probed: its name, its known sizes (None where free), what to prefix.
+
+    finite: it needs no mean.
+    """
 
     name: str
     dims: tuple[int | None, ...]
     prefix: str
     rowed: bool
+    finite: bool
 
     @property
     def size(self) -> int | None:
@@ -104,10 +93,12 @@ class _Builder:
         proto: onnx.ModelProto,
         batch: int,
         exact_lows: Collection[str] | None,
+        finite: Collection[str],
     ) -> None:
         self.graph = proto.graph
         self.batch = batch
         self.exact_lows = exact_lows
+        self.finite = finite
         self.opset = next(o.version for o in proto.opset_import if o.domain in ("", "ai.onnx"))
         graph = source.graph
         self.types = {v.name: v for v in (*graph.input, *graph.value_info, *graph.output)}
@@ -118,15 +109,24 @@ class _Builder:
         while any(name.startswith(self.prefix) for name in (*self.types, *self.made, *self.given)):
             self.prefix += "_"
         self.constants: set[str] = set()
+        self.blocked = any(node.op_type == "Conv" for node in graph.node)
+        # per probe the nodes it brings
+        self.added: dict[int, list[onnx.NodeProto]] = {}
         self.nodes: list[onnx.NodeProto] = []
+        # what waits to be joined along the channels, with rows and without
+        self.waiting: dict[bool, Joint] = {}
+        self.joints = 0
 
     def probe(self, index: int, probe: Probe) -> Outlets:
+        if len(self.added) % _JOINED == 0:
+            self.join()
+        self.nodes = self.added[index] = []
         dims = self.dims(probe.tensor)
         rowed = self.batch > 1 and dims[:1] == (self.batch,) and probe.axis != 0
         name, prefix = probe.tensor, f"{self.prefix}/{index}"
         if self.types[name].type.tensor_type.elem_type != TensorProto.FLOAT:
             name = self.node("Cast", [name], f"{prefix}/float", to=TensorProto.FLOAT)
-        tensor = _Tensor(name, dims, prefix, rowed)
+        tensor = _Tensor(name, dims, prefix, rowed, probe.tensor in self.finite)
         small = tensor.size is not None and tensor.size <= probe.values
         if probe.axis is None and small:
             whole = self.node("Identity", [name], f"{prefix}/whole")
@@ -153,34 +153,60 @@ class _Builder:
 
     def map_extremes(self, tensor: _Tensor, channels: int, lows: bool) -> Outlets:
         name, prefix = tensor.name, tensor.prefix
-        pooled = [
-            self.node("GlobalMaxPool", [name], f"{prefix}/high"),
-            self.node("GlobalAveragePool", [name], f"{prefix}/mean"),
-        ]
-        if channels % _BLOCK or len(tensor.dims) != 4 or name not in self.made:
-            high, mean = (Port(self.out(out)) for out in pooled)
+        high = self.node("GlobalMaxPool", [name], f"{prefix}/high")
+        mean = None
+        if not tensor.finite:
+            mean = self.node("GlobalAveragePool", [name], f"{prefix}/mean")
+        blocked = self.blocked and channels % _BLOCK == 0 and len(tensor.dims) == 4
+        rows = self.batch if tensor.rowed else 1
+        if not blocked or name not in self.made or tensor.dims[0] != rows:
+            found = Outlets(None, Port(self.out(high)), Port(self.out(mean)) if mean else None)
             if not lows:
-                return Outlets(None, high, mean)
+                return found
             spatial = list(range(2, len(tensor.dims)))
             low = self.out(self.reduce("ReduceMin", name, spatial, f"{prefix}/low"))
-            return Outlets(Port(low), high, mean)
-        if lows:
-            minus = self.constant(f"minus/{channels}", -np.ones((channels, 1, 1, 1), np.float32))
-            turned = self.node("Conv", [name, minus], f"{prefix}/turned", group=channels)
-            pooled.append(self.node("GlobalMaxPool", [turned], f"{prefix}/low"))
-        out = self.out(self.node("Concat", pooled, f"{prefix}/joined", axis=1))
-        ports = [Port(out, i * channels, (i + 1) * channels) for i in range(3)]
-        return Outlets(ports[2] if lows else None, ports[0], ports[1], low_negated=lows)
+            return replace(found, low=Port(low))
+        found = Outlets(
+            None,
+            self.joint(tensor, high, channels),
+            self.joint(tensor, mean, channels) if mean else None,
+        )
+        if not lows:
+            return found
+        minus = self.constant(f"minus/{channels}", -np.ones((channels, 1, 1, 1), np.float32))
+        turned = self.node("Conv", [name, minus], f"{prefix}/turned", group=channels)
+        low = self.node("GlobalMaxPool", [turned], f"{prefix}/low")
+        return replace(found, low=self.joint(tensor, low, channels), low_negated=True)
+
+    def joint(self, tensor: _Tensor, name: str, channels: int) -> Port:
+        """The place of a pooled [N, channels, 1, 1] in an output that joins several."""
+        joint = self.waiting.get(tensor.rowed)
+        if joint is None:
+            joint = Joint(f"{self.prefix}/joined/{self.joints}", self.nodes)
+            self.waiting[tensor.rowed] = joint
+            self.joints += 1
+        joint.names.append(name)
+        joint.channels += channels
+        return Port(joint.out, joint.channels - channels, joint.channels)
+
+    def join(self) -> None:
+        """Make the outputs of all joints begun."""
+        for joint in self.waiting.values():
+            # beside what the first tensor brings: with it everything is asked for that is joined
+            self.nodes = joint.nodes
+            self.out(self.node("Concat", joint.names, joint.out, axis=1))
+        self.waiting = {}
 
     def reduced(self, tensor: _Tensor, name: str, axes: list[int]) -> Outlets:
         if not axes:
             whole = self.out(self.node("Identity", [name], f"{tensor.prefix}/whole"))
             return Outlets(Port(whole), Port(whole), Port(whole))
-        low, high, mean = (
+        wanted = [("Min", "low"), ("Max", "high"), ("Mean", "mean")][: 2 if tensor.finite else 3]
+        low, high, *mean = (
             Port(self.out(self.reduce(f"Reduce{op}", name, axes, f"{tensor.prefix}/{suffix}")))
-            for op, suffix in (("Min", "low"), ("Max", "high"), ("Mean", "mean"))
+            for op, suffix in wanted
         )
-        return Outlets(low, high, mean)
+        return Outlets(low, high, mean[0] if mean else None)
 
     def reduce(self, op: str, name: str, axes: list[int], out: str) -> str:
         if self.opset < 18:

@@ -20,9 +20,11 @@ from deploy.artifacts.model import Model
 from deploy.backends import reference
 from deploy.batches import feeds_of, fixed_batch, rows
 from deploy.errors import BuildError, CalibrationError, ModelError
+from deploy.observation.finite import finite_if_small
 from deploy.observation.graph import FLOATS, observed_graph
 from deploy.observation.overlap import overlapped
-from deploy.observation.probes import Outlets, Port, Probe
+from deploy.observation.probes import Probe
+from deploy.observation.seen import Readout, Seen, seen_whole
 
 Advance = Callable[[int], None]
 
@@ -33,22 +35,6 @@ class ChannelRange:
 
     low: np.ndarray
     high: np.ndarray
-
-
-@dataclass(frozen=True)
-class Seen:
-    """One tensor on one sample. low, high: float32[C], or [1] for the whole tensor.
-
-    values: a part of the values, each standing for `step` of them; empty if not asked for.
-    """
-
-    low: np.ndarray
-    high: np.ndarray
-    values: np.ndarray
-    step: int
-
-
-_NONE = np.zeros(0, np.float32)
 
 
 def channel_ranges(
@@ -109,10 +95,12 @@ class Observer:
         self.model = model
         self.probes = probes
         self.batch = fixed_batch(model.inputs)
-        self._graphs: dict[int, tuple[Engine, list[Outlets]]] = {}
+        self._graphs: dict[int, tuple[Engine, Readout]] = {}
         self._whole: Engine | None = None
         # tensors whose low end is computed although a bound is known; None: all of them
         self._lows: set[str] | None = set()
+        # tensors that need no mean of their own
+        self._finite = finite_if_small(model.proto.graph, {probe.tensor for probe in probes})
         self._lock = threading.Lock()
 
     def __enter__(self) -> Self:
@@ -136,35 +124,44 @@ class Observer:
         """
         feeds = feeds_of(group, size)
         while True:
-            engine, outlets = self._engine(size)
+            engine, readout = self._engine(size)
             try:
                 out = engine.run(feeds)
             except BuildError:
                 # such as a tensor without elements, which nothing can be reduced of
                 return self._slowly(group, size, feeds)
-            if not all(np.isfinite(out[name]).all() for o in outlets for name in o.told()):
-                # NaN, Inf, or only a mean of huge values: looked at one by one
-                return self._slowly(group, size, feeds)
-            pairs = list(zip(self.probes, outlets, strict=True))
-            missed = [p.tensor for p, o in pairs if not _bound_seen(o, out, len(group))]
+            if not readout.small(out):
+                if readout.proves:
+                    self._compute(engine, size, means=True)
+                    continue
+                if not readout.finite(out):
+                    # NaN, Inf, or only a mean of huge values: looked at one by one
+                    return self._slowly(group, size, feeds)
+            missed = readout.missed(out, len(group))
             if not missed:
-                indices = range(len(group))
-                return [{p.tensor: _seen(p, o, out, i) for p, o in pairs} for i in indices]
-            self._compute_lows(engine, size, missed)
+                return readout.seen(out, len(group))
+            self._compute(engine, size, lows=missed)
 
-    def _engine(self, size: int) -> tuple[Engine, list[Outlets]]:
+    def _engine(self, size: int) -> tuple[Engine, Readout]:
         with self._lock:
             if size not in self._graphs:
-                graph, outlets = observed_graph(self.model, self.probes, size, self._lows)
+                graph, outlets = observed_graph(
+                    self.model, self.probes, size, self._lows, self._finite
+                )
                 engine = reference.build_in_order(graph)
-                self._graphs[size] = engine, outlets
+                self._graphs[size] = engine, Readout(self.probes, outlets)
             return self._graphs[size]
 
-    def _compute_lows(self, engine: Engine, size: int, missed: Sequence[str]) -> None:
-        """From here on a graph that computes these low ends; the second time, one for all."""
+    def _compute(
+        self, engine: Engine, size: int, *, lows: Sequence[str] = (), means: bool = False
+    ) -> None:
+        """From here on a graph that computes all means, or these low ends; the second time, all."""
         with self._lock:
             if size in self._graphs and self._graphs[size][0] is engine:
-                self._lows = None if self._lows else set(missed)
+                if means:
+                    self._finite = frozenset()
+                else:
+                    self._lows = None if self._lows else set(lows)
                 # not closed: another thread may be in the middle of a run
                 del self._graphs[size]
 
@@ -179,7 +176,7 @@ class Observer:
         out = self._whole.run(feeds) | feeds
         found = []
         for index, sample in enumerate(group):
-            seen = {p.tensor: _whole(p, rows(out[p.tensor], index, size)) for p in self.probes}
+            seen = {p.tensor: seen_whole(p, rows(out[p.tensor], index, size)) for p in self.probes}
             for name, one in seen.items():
                 if not (np.isfinite(one.low).all() and np.isfinite(one.high).all()):
                     raise CalibrationError(
@@ -202,57 +199,3 @@ def _check(model: Model, probes: Sequence[Probe]) -> None:
                 f"{model.name}: axis {probe.axis} of {probe.tensor!r}, which has rank {rank}; "
                 f"allowed: 0 to {rank - 1}"
             )
-
-
-def _bound_seen(outlet: Outlets, out: Mapping[str, np.ndarray], count: int) -> bool:
-    """Whether the tensor's low end is known: computed, or its bound is among each row's values."""
-    if outlet.bound is None:
-        return True
-    values = out[outlet.values]
-    if not outlet.rowed:
-        return bool(values.min() == outlet.bound)
-    return bool((values.reshape(len(values), -1)[:count].min(axis=1) == outlet.bound).all())
-
-
-def _seen(probe: Probe, outlet: Outlets, out: Mapping[str, np.ndarray], index: int) -> Seen:
-    def mine(x: np.ndarray) -> np.ndarray:
-        return x[index : index + 1] if outlet.rowed else x
-
-    values = mine(out[outlet.values]).reshape(-1) if outlet.values else _NONE
-    if outlet.high is None:
-        if not values.size:
-            return Seen(_NONE, _NONE, values, 1)
-        return Seen(values.min(keepdims=True), values.max(keepdims=True), values, 1)
-    step = int(out[outlet.told_step][0]) if outlet.step is None else outlet.step
-    top = _at(outlet.high, out)
-    # what else than the channels is left is reduced here
-    channels = 1 if probe.axis is None else _channels(top, probe.axis)
-    high = mine(top).reshape(-1, channels).max(axis=0)
-    if outlet.low is None:
-        return Seen(np.full(1, outlet.bound, np.float32), high, values, step)
-    low = mine(_at(outlet.low, out)).reshape(-1, channels)
-    lowest = -low.max(axis=0) if outlet.low_negated else low.min(axis=0)
-    return Seen(lowest, high, values, step)
-
-
-def _at(port: Port, out: Mapping[str, np.ndarray]) -> np.ndarray:
-    x = out[port.name]
-    return x if port.stop is None else x[:, port.start : port.stop]
-
-
-def _channels(x: np.ndarray, axis: int) -> int:
-    """How many channels a reduced output [C], [N, C] or [N, C, 1, 1] has."""
-    return int(x.shape[0] if x.ndim == 1 or axis == 0 else x.shape[1])
-
-
-def _whole(probe: Probe, x: np.ndarray) -> Seen:
-    x = x.astype(np.float32, copy=False)
-    if not x.size:
-        return Seen(_NONE, _NONE, _NONE, 1)
-    flat = x.reshape(-1)
-    step = -(-flat.size // probe.values) if probe.values else 1
-    values = flat[::step] if probe.values else _NONE
-    others = tuple(i for i in range(x.ndim) if i != probe.axis)
-    if probe.axis is None:
-        return Seen(flat.min(keepdims=True), flat.max(keepdims=True), values, step)
-    return Seen(x.min(axis=others), x.max(axis=others), values, step)

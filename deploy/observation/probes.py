@@ -32,9 +32,10 @@ class Port:
 class Outlets:
     """Where a probe's results come out; low, high and mean are None where `values` is everything.
 
-    bound: the low end of a tensor that has no `low`, provided that it is among the values.
-    step: how many of the tensor's values each of `values` stands for; None: `told_step` says it.
-    rowed: the first axis of every output is the batch. low_negated: `low` gives minus the low end.
+    mean is None, too, where the extremes of all tensors prove this one finite. bound: the low end
+    of a tensor that has no `low`, provided that it is among the values. step: how many of the
+    tensor's values each of `values` stands for; None: `told_step` says it. rowed: the first axis of
+    every output is the batch. low_negated: `low` gives minus the low end.
     """
 
     low: Port | None = None
@@ -49,9 +50,14 @@ class Outlets:
 
     def told(self) -> set[str]:
         """The outputs that are finite if and, but for the mean of huge values, only if every value
-        of the tensor is."""
+        of the tensor is; without a mean, provided that they are small, and other tensors' too."""
         ports = (self.low, self.high, self.mean)
         return {port.name for port in ports if port is not None} or {self.values}
+
+    @property
+    def proven(self) -> bool:
+        """Whether what was seen of all tensors proves this one finite, as it has no mean."""
+        return self.high is not None and self.mean is None
 
 
 def grid(channels: int, height: int, width: int, most: int) -> tuple[int, int]:

@@ -7,7 +7,7 @@ truth). Where a target has no kernel of it, the expansion runs.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from types import ModuleType
 from typing import Any
 
@@ -99,6 +99,8 @@ def _with_some_inlined(
     known = [n for n in nodes if all(i in shapes for i in n.input if i)] or nodes
     functions: dict[str, str] = {}
     first = known[0].op_type
+    labels = {n.output[0]: n.name or f"{n.op_type} -> {n.output[0]}" for n in known}
+    own = {output for node in expanded.graph.node for output in node.output}
     for node in known:
         text = _expansion(node, [shapes.get(i) if i else None for i in node.input], name)
         if text not in functions:
@@ -120,7 +122,22 @@ def _with_some_inlined(
     for index, value in reversed(list(enumerate(inlined.graph.value_info))):
         if value.name in described:
             del inlined.graph.value_info[index]
+    _name_inlined(inlined.graph, labels, own - labels.keys())
     return inlined
+
+
+def _name_inlined(graph: onnx.GraphProto, labels: Mapping[str, str], own: Collection[str]) -> None:
+    """Call what a plugin op became after it: its name for the node that makes its first output.
+
+    labels: that output -> the name. own: the outputs of all other nodes there were.
+    """
+    label = ""
+    # a function's nodes stand where the op was, the one with its result last
+    for node in reversed(graph.node):
+        made = node.output[0] if node.output else ""
+        label = labels.get(made, "" if made in own else label)
+        if label and not node.name:
+            node.name = label if made in labels else f"{label}/{made}"
 
 
 def _describe(proto: onnx.ModelProto, nodes: Sequence[onnx.NodeProto]) -> set[str]:

@@ -60,7 +60,7 @@ def report_content(findings: Findings) -> dict[str, Any]:
         "graph": [
             {"stage": name, **asdict(graph_cost(with_observed_sizes(model)))}
             for name, model in graphs.items()
-            if name != "source"
+            if name not in ("source", "uncorrected")  # that costs what the corrected one does
         ],
         "decisions": [row for name in graphs for row in as_rows(graphs[name].decisions)],
         "parity": findings.parity.to_json(),

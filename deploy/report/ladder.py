@@ -99,7 +99,22 @@ def _words(content: Mapping[str, Any]) -> str:
     truth = "the untouched model" if first == "source" else f"the {first} graph"
     about = f" ({content['about']})" if content["about"] else ""
     samples = units.amount(content["samples"], "sample")
-    return f"{verdict[:1].upper()}{verdict[1:]}. Every rung against {truth} on {samples}{about}."
+    told = f"{verdict[:1].upper()}{verdict[1:]}. Every rung against {truth} on {samples}{about}."
+    return f"{told} {_correction(content['rungs'])}".rstrip()
+
+
+def _correction(rungs: Rows) -> str:
+    """What corrections gave back, or took; empty without them."""
+    at = next((i for i, rung in enumerate(rungs) if rung["stage"] == "correct"), None)
+    if not at:
+        return ""
+    before, after = _worst(rungs[at - 1]), _worst(rungs[at])
+    verb = "gained" if after >= before else "lost"
+    by = units.decibel(abs(after - before))
+    return (
+        f"Corrections {verb} {by}: {units.decibel(before)} before them, "
+        f"{units.decibel(after)} after."
+    )
 
 
 def _rungs(rungs: Rows) -> str:

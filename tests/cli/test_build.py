@@ -89,6 +89,7 @@ FILES = {
     "parity/worst/samples.npz",
     "audit.json",
     "model/equalized.onnx",
+    "model/uncorrected.onnx",
     "parity/ladder.json",
     "precision.json",
     "ranges.json",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+from helpers import MODELS
 from onnx import numpy_helper
 from tiny_models import DIGITS
 
@@ -65,6 +66,18 @@ def digits() -> Build:
     """The example's network."""
     rows = (("data", str(DIGITS / "calib.npz")), ("eval_data", str(DIGITS / "test.npz")))
     return built(DIGITS / "digits.onnx", rows)
+
+
+CIFAR = {"eval_data": "cifar10/test_400.npz", "data": "cifar10/calib_500.npz", "scale": 1 / 255}
+
+
+def real(name: str, recipe: Mapping[str, object]) -> Build:
+    """A shared model on shared data, whose paths are relative to its folder."""
+    rows = dict(recipe)
+    for key in ("data", "eval_data"):
+        rows[key] = str(MODELS.parent / "data" / str(rows[key]))
+    keys = {"input": "x", "labels": "y"}
+    return built(MODELS / f"{name}.onnx", tuple(rows.items()), tuple(keys.items()))
 
 
 def go_on(start: Build, stage: str, recipe: Recipe | None = None, target: Target = CPU) -> Build:
@@ -137,6 +150,22 @@ def pair_changed(change: Callable[[np.ndarray], np.ndarray], index: int, which: 
         own.name, own.output[0], own.input[index] = name, f"{name}/out", name
         graph.node.insert(list(graph.node).index(node), own)
         node.input[which] = own.output[0]
+
+    return edit
+
+
+def coarser(factor: float) -> Edit:
+    """The steps of an activation that is read, wider in QuantizeLinear and in all that undo it."""
+
+    def edit(graph: onnx.GraphProto, node: onnx.NodeProto) -> None:
+        made = {o: n for n in graph.node for o in n.output}
+        integers = made[node.input[0]].input[0]
+        values = numpy_helper.to_array(weight(graph, made[integers].input[1]))
+        wide = (values * factor).astype(values.dtype)
+        graph.initializer.append(numpy_helper.from_array(wide, f"{integers}/broken"))
+        for each in graph.node:
+            if integers in (each.output[0], each.input[0] if each.input else ""):
+                each.input[1] = f"{integers}/broken"
 
     return edit
 

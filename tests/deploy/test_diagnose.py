@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from deploy.artifacts.model import Model
 from deploy.diagnose import SUSPECTS, diagnose
 from deploy.errors import RecipeError
 from deploy.ladder.tensors import observable, observed, typed
+from deploy.pipeline import Job, deploy_model
 from deploy.recipe import Recipe
 from deploy.suspects import engine, inputs, values
 from deploy.suspects.evidence import Evidence
@@ -215,3 +217,17 @@ def test_a_dead_layer_of_a_real_network(tmp_path: Path) -> None:
 def test_without_samples_nothing_is_said() -> None:
     with pytest.raises(RecipeError, match="no --data"):
         diagnose(DIGITS / "digits.onnx", Recipe.read(None, {}))
+
+
+def test_a_bundle_is_looked_at_on_the_data_given(tmp_path: Path) -> None:
+    """What it was judged on when it was built is no more there."""
+    pytest.importorskip("openvino")
+    recorded = shutil.copy(DIGITS / "test.npz", tmp_path / "recorded.npz")
+    built = {"precision": "fp32", "eval_data": str(recorded), "eval_samples": 8}
+    deploy_model(Job(DIGITS / "digits.onnx", Recipe.read(None, built), tmp_path / "bundle"))
+    Path(recorded).unlink()
+    given = str(DIGITS / "calib.npz")
+    for flag in ("data", "eval_data"):
+        found = diagnose(tmp_path / "bundle", Recipe.read(None, {flag: given}))
+        assert found.healthy, found.findings
+        assert (found.samples, found.data.startswith(f"{given}: 64 of ")) == (64, True)

@@ -75,6 +75,17 @@ def test_cocos_own_layout(tmp_path: Path) -> None:
     assert boxes(one).crowd.tolist() == [False, True]
 
 
+def test_boxes_lie_where_padding_puts_the_picture(tmp_path: Path) -> None:
+    picture(tmp_path / "a.png")
+    uri = written(tmp_path / "t.json", {"images": [{**RECORD, "file": "a.png"}]})
+    pre = Preprocess(resize_mode="letterbox", pad_value=255)
+    square = DatasetSpec((InputSpec("x", (None, 3, 6, 6), np.dtype(np.float32)),), pre)
+    (one,) = coco.open(uri, square).read([0])
+    # 12 x 8 becomes 6 x 4 with a row above and below
+    assert one.feeds["x"][0, 1, :, 0].tolist() == [1, 0, 0, 0, 0, 1]
+    assert boxes(one).corners[0] == pytest.approx([0, (1 + 0.25 * 4) / 6, 0.5, 5 / 6])
+
+
 @pytest.mark.parametrize("folder", [".", "t", "images"])
 def test_where_images_are_looked_for(tmp_path: Path, folder: str) -> None:
     picture(tmp_path / folder / "a.png")

@@ -228,6 +228,8 @@ def test_label_maps_that_are_refused(tmp_path: Path, spec: DatasetSpec) -> None:
         list(images.open(str(tmp_path), spec).read([0]))
     with pytest.raises(ValueError, match=r"label maps in .*labels\.csv and a crop"):
         images.open(str(tmp_path), model(None, 3, 2, 2, crop=(2, 2)))
+    with pytest.raises(ValueError, match=r"label maps in .*labels\.csv and resize_mode letterbox"):
+        images.open(str(tmp_path), replace(spec, preprocess=Preprocess(resize_mode="letterbox")))
     (tmp_path / "labels.csv").write_text("file,map\na.png,../a.png\n")
     with pytest.raises(ValueError, match=r"'\.\./a\.png' at .* leaves the folder"):
         images.open(str(tmp_path), spec)

@@ -16,13 +16,14 @@ from deploy.backends import reference
 from deploy.errors import CalibrationError, ModelError
 from deploy.load import load, read
 from deploy.observation.graph import observed_graph
-from deploy.observation.observe import ChannelRange, Observer, Seen, channel_ranges
+from deploy.observation.observe import ChannelRange, Observer, channel_ranges
 from deploy.observation.probes import Probe, grid
+from deploy.observation.seen import Seen
 
 MINILM = ROOT.parent / "shared" / "assets" / "models" / "minilm_l6_trim_fp16stored.onnx"
 
 
-def maps(opset: int = 17, channels: int = 16) -> Model:
+def maps(opset: int = 17, channels: int = 16, batch: int | str = "N") -> Model:
     """Maps of every kind: blocked or not, bounded below or not, rank 3 and 2 behind them."""
     nodes = [
         node("Conv", ["x", "w1"], ["c"], pads=[1, 1, 1, 1]),
@@ -41,8 +42,8 @@ def maps(opset: int = 17, channels: int = 16) -> Model:
         "high": np.array(2, "f4"),
         "shape": np.array([0, channels, -1]),
     }
-    outputs = {"y": ["N", channels, 9], "r": ["N", channels, 31, 37]}
-    return model(nodes, {"x": ["N", 3, 31, 37]}, outputs, weights, opset=opset)
+    outputs = {"y": [batch, channels, 9], "r": [batch, channels, 31, 37]}
+    return model(nodes, {"x": [batch, 3, 31, 37]}, outputs, weights, opset=opset)
 
 
 def whole(network: Model, samples: list[Sample], names: list[str]) -> list[dict[str, np.ndarray]]:
@@ -77,6 +78,18 @@ class TestExtremes:
                 distance = np.abs(values[:, None] - x.reshape(1, -1)).min(axis=1)
                 assert distance.max() < 1e-5
 
+    def test_of_several_samples_in_one_run(self) -> None:
+        samples = samples_of(maps(), 3)
+        probes = [Probe(n, None, 1000) for n in NAMES]
+        with Observer(maps(batch=4), probes) as observer:
+            together = observer.observe(samples, 4)
+        apart = observed(maps(), samples, probes)
+        assert len(together) == 3
+        for one, other in zip(together, apart, strict=True):
+            for name in NAMES:
+                for x, y in ((one[name].low, other[name].low), (one[name].high, other[name].high)):
+                    np.testing.assert_allclose(x, y, rtol=2e-6, atol=1e-6)
+
     def test_are_those_of_the_very_run(self) -> None:
         """low and high against the whole values of the same session, to the last bit."""
         network = maps()
@@ -90,9 +103,10 @@ class TestExtremes:
             out = engine.run(sample.feeds)
         for name, outlet in zip(("c", "h"), outlets, strict=True):
             assert outlet.high is not None and outlet.low is not None and outlet.low_negated
-            joined = out[outlet.high.name].reshape(3, 16)
-            assert np.array_equal(joined[0], out[name].max(axis=(0, 2, 3)))
-            assert np.array_equal(-joined[2], out[name].min(axis=(0, 2, 3)))
+            joined = out[outlet.high.name].reshape(-1)
+            high, low = (joined[p.start : p.stop] for p in (outlet.high, outlet.low))
+            assert np.array_equal(high, out[name].max(axis=(0, 2, 3)))
+            assert np.array_equal(-low, out[name].min(axis=(0, 2, 3)))
 
     def test_a_bound_is_the_low_end_only_where_it_is_reached(self) -> None:
         network = model(
@@ -109,12 +123,12 @@ class TestExtremes:
         assert truth[2] == 0 < min(truth[0], truth[1], truth[3])
         assert found == pytest.approx(truth, rel=1e-6)
         with Observer(network, probes) as observer:
-            lows = [outlet.low for outlet in observer._engine(1)[1]]
+            lows = [outlet.low for outlet in observer._engine(1)[1].outlets]
             assert lows == [None]
             observer.observe([samples[2]], 1)
-            assert observer._engine(1)[1][0].low is None  # reached: nothing to compute
+            assert observer._engine(1)[1].outlets[0].low is None  # reached: nothing to compute
             observer.observe([samples[0]], 1)
-            assert observer._engine(1)[1][0].low is not None
+            assert observer._engine(1)[1].outlets[0].low is not None
         assert probe.tensor == "r"
 
 

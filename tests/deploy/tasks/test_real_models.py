@@ -74,6 +74,24 @@ def lines(every: int) -> Iterator[Sample]:
         yield Sample(row["file"], {"x": x}, truth=Transcript(row["text"]))
 
 
+def test_lines_are_padded_by_flags_as_by_hand() -> None:
+    recipe = Recipe(
+        eval_data=str(DATA / "sroie_lines"),
+        resize_mode="pad-right",
+        pad_value=127.5,
+        mean=(0.5,),
+        std=(0.5,),
+        color="BGR",
+    )
+    model = load(read(MODELS / "ppocrv4_en_rec.onnx"), {"x": (None, 3, 48, 480)})
+    found = {sample.name: sample for sample in open_data(recipe, model).evaluation}
+    by_hand = list(lines(10))
+    assert len(by_hand) == 13
+    for line in by_hand:
+        assert np.array_equal(found[line.name].feeds["x"], line.feeds["x"])
+        assert found[line.name].truth == line.truth
+
+
 def test_ppocr_on_receipts() -> None:
     options = {
         "dictionary": str(MODELS / "ppocrv4_en_rec_dict.txt"),
