@@ -226,7 +226,10 @@ class TestNvidia:
         assert len(set(fusions)) == len(fusions)
         expanded = [f for f in fusions if f.startswith("expand_")]
         assert list(fusions[: len(expanded)]) == expanded
-        own = {f.removeprefix("expand_") for f in expanded} - {"hard_sigmoid"}
+        hard = {"hard_sigmoid", "hard_swish"}
+        own = {f.removeprefix("expand_") for f in expanded} - hard
+        # every parser has these two, a DLA has neither
+        assert nvidia(name).use_dla == all(f"expand_{each}" in expanded for each in hard)
         lacking = EXPANDED[(8, 5) if nvidia(name).use_dla else nvidia(name).version[:2]]
         assert own == lacking
         both = {f.removeprefix("recognize_") for f in fusions if f.startswith("recognize_")} & own
