@@ -18,9 +18,9 @@ from deploy import registry
 from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
 from deploy.errors import CalibrationError, RecipeError, nearest
-from deploy.float8 import NAME as FLOAT8
-from deploy.float8 import OPSET as FLOAT8_OPSET
-from deploy.float8 import Params, activation
+from deploy.floats.float8 import NAME as FLOAT8
+from deploy.floats.float8 import OPSET as FLOAT8_OPSET
+from deploy.floats.float8 import Params, activation
 from deploy.layer_kinds import KINDS
 from deploy.placement import Exclude, Placement, SharedScale, one_scale, without
 from deploy.surgery.graph import label, to_graph

@@ -13,11 +13,11 @@ from calibrators.ranges import Affine
 from deploy.artifacts.model import Decision, Model
 from deploy.artifacts.ranges import Ranges
 from deploy.errors import CalibrationError
-from deploy.float8 import IR_VERSION as FLOAT8_IR
-from deploy.float8 import NAME as FLOAT8
-from deploy.float8 import Params, code_type, zero_point
-from deploy.float8 import constant as quantized_constant
-from deploy.float8 import weight as weight_params
+from deploy.floats.float8 import IR_VERSION as FLOAT8_IR
+from deploy.floats.float8 import NAME as FLOAT8
+from deploy.floats.float8 import Params, code_type, zero_point
+from deploy.floats.float8 import constant as quantized_constant
+from deploy.floats.float8 import weight as weight_params
 from deploy.fuse import fuse
 from deploy.placed import Placed, place
 from deploy.placement import NOTHING, ActivationQuant, Exclude, WeightQuant

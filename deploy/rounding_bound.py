@@ -12,8 +12,8 @@ from calibrators.samples import Sample
 from deploy.artifacts.model import Model, copy_proto
 from deploy.backends import reference
 from deploy.compared import add, compared
-from deploy.float8 import FLOAT8
-from deploy.float8_noise import float8_noise
+from deploy.floats.float8 import FLOAT8
+from deploy.floats.float8_noise import float8_noise
 from deploy.metrics import Error
 
 _SEED = 1120  # a float32 attribute: small, so that neighbours differ

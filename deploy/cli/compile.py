@@ -55,7 +55,7 @@ def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:
 def _precision(recipe: Recipe, target: Target, model: Model) -> Precision:
     """The recipe's, or what the graph is: int8 or fp8 where it holds Q/DQ, else float."""
     from deploy.errors import RecipeError
-    from deploy.float8 import holds_float8
+    from deploy.floats.float8 import holds_float8
     from deploy.target import QUANTIZED, offered
 
     quantized = any(node.op_type == "QuantizeLinear" for node in model.proto.graph.node)

@@ -25,8 +25,8 @@ from calibrators.float8 import float8_activation, float8_weight
 from calibrators.ranges import Range
 from deploy.artifacts.model import Model, copy_proto
 from deploy.artifacts.ranges import Ranges
-from deploy.float8 import FLOAT8
-from deploy.float8_noise import float8_rounding
+from deploy.floats.float8 import FLOAT8
+from deploy.floats.float8_noise import float8_rounding
 from deploy.ladder.tensors import Values
 
 _LEVELS, _CENTRED = 255, 127

@@ -14,9 +14,9 @@ from deploy.artifacts.ranges import Ranges
 from deploy.errors import BuildError
 from deploy.floats.bf16_rounding import with_bf16_rounding
 from deploy.floats.convert_float import convert_float
+from deploy.floats.half_float8 import half_float8
 from deploy.floats.half_rest import half_rest
 from deploy.fuse import fuse
-from deploy.half_float8 import half_float8
 from deploy.nvidia.implicit import Implicit, implicit
 from deploy.placement import Exclude
 from deploy.precisions import computed_in

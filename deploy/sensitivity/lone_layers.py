@@ -11,7 +11,7 @@ import onnx_graphsurgeon as gs
 from onnx import helper, numpy_helper
 
 from deploy.artifacts.model import Model
-from deploy.float8 import Params, tensor, weight, zero_point
+from deploy.floats.float8 import Params, tensor, weight, zero_point
 from deploy.placed import Placed
 from deploy.placement import ActivationQuant, WeightQuant
 from deploy.surgery.graph import label, to_model

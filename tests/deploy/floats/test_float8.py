@@ -15,8 +15,8 @@ from deploy.analysis.roofline import own_precision
 from deploy.artifacts.model import Model
 from deploy.backends import reference
 from deploy.errors import CalibrationError, RecipeError
-from deploy.float8 import FLOAT8
-from deploy.half_float8 import half_float8
+from deploy.floats.float8 import FLOAT8
+from deploy.floats.half_float8 import half_float8
 from deploy.ladder.expected_noise import noisy
 from deploy.metrics import Error
 from deploy.nvidia.dialect import as_shipped

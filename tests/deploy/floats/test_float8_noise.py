@@ -9,7 +9,7 @@ from onnx import TensorProto, helper
 from onnx.reference import ReferenceEvaluator
 
 from calibrators.float8 import Float8
-from deploy.float8_noise import float8_noise, float8_rounding
+from deploy.floats.float8_noise import float8_noise, float8_rounding
 
 X = np.random.default_rng(3).normal(size=5001).astype(np.float32) ** 5
 
