@@ -136,6 +136,13 @@ class Ladder:
         """One line: the stage that went wrong and its node, or where most is lost."""
         if self.broken:
             rung = self.broken[0]
+            if rung.own_db >= rung.allowed_db:
+                first = rung.culprits[0]
+                return (
+                    f"{rung.stage} went wrong: first at {first.node}, which reaches "
+                    f"{first.observed_db:.1f} dB out of right inputs, a sound one "
+                    f"{first.expected_db:.1f} dB; the outputs don't show it on these samples"
+                )
             told = (
                 f"{rung.stage} went wrong: {rung.own_db:.1f} dB against {rung.against}, a sound "
                 f"stage reaches {rung.allowed_db:.1f} dB"

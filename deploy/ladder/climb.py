@@ -116,7 +116,7 @@ class _Climb:
         yield self.rung(self.first, self.truth, held, (200.0, "the truth"), before)
         for name, model in list(self.graphs.items())[1:]:
             if _same(self.graphs[before], model):
-                yield self.rung(name, held, held, (_LEAST_DB, "the very same nodes"), before)
+                yield self.rung(name, held, held, (_MOST_DB, "the very same nodes"), before)
                 # what is known of the one before holds
                 self.graphs[name], before = self.graphs[before], name
                 continue

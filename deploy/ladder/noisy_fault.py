@@ -153,7 +153,7 @@ class NoisyPair:
         lost = lost or observed_db < predicted - self.output_margin_db
         if not wrong and lost and gaps:
             wrong = [min(gaps, key=lambda name: gaps[name])]
-        return tuple(self._culprit(name) for name in wrong)
+        return tuple(self._culprit(name, more) for name in wrong)
 
     def worse_than(self, other: NoisyPair) -> tuple[Culprit, ...]:
         """The layer that lost most against another form of the same graph."""
@@ -164,13 +164,14 @@ class NoisyPair:
         }
         return (self._culprit(max(lost, key=lambda name: lost[name])),) if lost else ()
 
-    def _culprit(self, tensor: str) -> Culprit:
+    def _culprit(self, tensor: str, more: float = 0.0) -> Culprit:
+        """more: what is asked beyond `expected_db`."""
         nodes = _part(self.pair, set(self._anchors), tensor)
-        found, least = self.local[tensor].sqnr_db, self.expected_db(tensor)
+        found, least = self.local[tensor].sqnr_db, self.expected_db(tensor) + more
         node = nodes[-1]
         why = (
             f"out of right inputs {tensor!r} reaches {found:.1f} dB; rounding it and its weights "
-            f"leaves about {least + self.layer_margin_db:.1f} dB"
+            f"leaves about {least - more + self.layer_margin_db:.1f} dB"
         )
         return Culprit(
             called(node), node.op_type, tensor, found, least, tuple(map(called, nodes)), why

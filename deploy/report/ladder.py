@@ -64,7 +64,10 @@ def ladder_figure(content: Mapping[str, Any]) -> Figure:
             "color": ["--bad" if n in broken else "--accent" for n in names],
         },
         "text": [_node(rung) if rung["name"] in broken else "" for rung in rungs],
-        "textposition": "top center",
+        # towards the middle: a long name must not leave the picture
+        "textposition": [
+            "top right" if i < len(names) / 2 else "top left" for i in range(len(names))
+        ],
         "textfont": {"color": "--bad", "size": 11},
         "hovertext": [_hover(rung) for rung in rungs],
         "hovertemplate": "%{hovertext}<extra></extra>",
@@ -72,7 +75,7 @@ def ladder_figure(content: Mapping[str, Any]) -> Figure:
     allowed: Figure = {
         "type": "scatter",
         "mode": "markers",
-        "name": "least that a sound stage keeps of the rung before",
+        "name": "least that a sound stage keeps",
         "x": names,
         "y": [_shown(rung["allowed_db"]) for rung in rungs],
         "marker": {"symbol": "line-ew", "size": 18, "line": {"width": 2, "color": "--quiet"}},
@@ -118,8 +121,8 @@ def _correction(rungs: Rows) -> str:
 
 
 def _rungs(rungs: Rows) -> str:
-    columns = ["Rung", "Stage", "#Against the model", "#Cosine", "#Largest error"]
-    columns += ["#Own stage", "#At least", "Why so much", "Verdict"]
+    columns = ["Rung", "Stage", "Verdict", "#Against the model", "#Own stage", "#At least"]
+    columns += ["Why so much", "#Cosine", "#Largest error"]
     cells: list[Row] = []
     for rung in rungs[1:]:
         out = min(rung["outputs"], key=lambda o: float(o["figures"]["sqnr_db"]))["figures"]
@@ -128,13 +131,13 @@ def _rungs(rungs: Rows) -> str:
             [
                 name(rung["name"]),
                 rung["stage"],
+                Cell(verdict, looks=looks),
                 number(units.decibel(out["sqnr_db"]), out["sqnr_db"]),
-                number(f"{out['cosine']:.6f}", out["cosine"]),
-                number(units.plain(out["max_abs"]), out["max_abs"]),
                 number(units.decibel(rung["own_db"]), rung["own_db"]),
                 number(units.decibel(rung["allowed_db"]), rung["allowed_db"]),
                 words(rung["allowed_why"]),
-                Cell(verdict, looks=looks),
+                number(f"{out['cosine']:.6f}", out["cosine"]),
+                number(units.plain(out["max_abs"]), out["max_abs"]),
             ]
         )
     return table("Stages", *filled(columns, cells))

@@ -69,6 +69,14 @@ def test_a_broken_one_names_stage_and_node() -> None:
     assert broken().verdict().endswith("first at conv/3")
 
 
+def test_a_layer_that_is_off_where_outputs_are_fine() -> None:
+    rungs = list(broken().rungs)
+    rungs[1] = replace(rungs[1], own_db=95.0)
+    told = replace(broken(), rungs=tuple(rungs)).verdict()
+    assert told.startswith("fuse went wrong: first at conv/3, which reaches 5.0 dB out of right")
+    assert "a sound one 60.0 dB; the outputs don't show it" in told
+
+
 def test_an_output_below_its_own_limit_is_no_broken_stage() -> None:
     rungs = list(sound().rungs)
     strict = replace(rungs[2].outputs[0], limit_db=35.0, limit_from="recipe")
