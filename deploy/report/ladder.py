@@ -46,6 +46,15 @@ def ladder_section(content: Mapping[str, Any] | None) -> dict[str, str]:
     }
 
 
+def broken_stage(content: Mapping[str, Any]) -> str:
+    """For the first page: which stage went wrong, and where; empty where none did."""
+    found = content.get("ladder")
+    if not found or not found["broken"]:
+        return ""
+    told = str(found["verdict"])
+    return f"{told[:1].upper()}{told[1:]}."
+
+
 def ladder_figure(content: Mapping[str, Any]) -> Figure:
     """SQNR of every rung against the untouched model, and what its own stage keeps; the rung that
     broke in another colour, its node beside it."""

@@ -8,6 +8,7 @@ from typing import Any
 
 from deploy.bench import Comparison, compared
 from deploy.report import units
+from deploy.report.ladder import broken_stage
 from deploy.report.table import bullets, paragraph
 from deploy.report.task import labelled, of_task, task_value
 from deploy.target import QUANTIZED
@@ -34,7 +35,8 @@ def summary(content: Content) -> dict[str, str]:
         "lead": escape(_lead(content)),
         "missed": bullets(_missed(gate) for gate in parity["gates"] if not gate["passed"]),
         "tiles": "\n".join(_tile(*tile) for tile in tiles if tile is not None),
-        "caution": paragraph(slower(content), "caution"),
+        "caution": paragraph(broken_stage(content), "caution")
+        + paragraph(slower(content), "caution"),
         "evidence": bullets(said["evidence"]),
     }
 

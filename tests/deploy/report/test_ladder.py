@@ -14,15 +14,16 @@ from ladder_faults import Build, broken, changed, digits, go_on, pair_changed, s
 from deploy.fuse import fuse
 from deploy.ladder.climb import ladder
 from deploy.plugin import ops as plugin
-from deploy.report.ladder import ladder_figure, ladder_section
+from deploy.report.ladder import broken_stage, ladder_figure, ladder_section
 
 BN = "bn/BatchNormalization_out"
 EXPAND, DEPTHWISE = f"unit2.expand.{BN}", f"unit2.depthwise.{BN}"
 
 
 def shown(build: Build) -> dict[str, str]:
-    """The section as a reader has it: no tags."""
-    section = ladder_section(ladder(way_of(build), build.samples).to_json())
+    """The section as a reader has it, and the first page's words: no tags."""
+    content = ladder(way_of(build), build.samples).to_json()
+    section = {**ladder_section(content), "first": broken_stage({"ladder": content})}
     return {name: unescape(re.sub(r"<[^>]*>", " ", text)) for name, text in section.items()}
 
 
@@ -66,6 +67,7 @@ def test_says_where_it_went_wrong(
     page = shown(build)
     assert page["ladder_words"].strip().startswith(f"{stage.capitalize()} went wrong: ")
     assert f"first at {node}." in page["ladder_words"]
+    assert f"first at {node}." in page["first"]
     assert page["ladder_culprits"].strip().startswith(f"{stage}: {node} (")
     assert re.search(rf"{stage}\b.*wrong", page["ladder_rungs"], re.DOTALL)
 
@@ -73,7 +75,7 @@ def test_says_where_it_went_wrong(
 def test_a_sound_one_accuses_nobody_and_tells_of_the_correction() -> None:
     build = digits()
     page = shown(build)
-    assert page["ladder_culprits"].strip() == ""
+    assert page["ladder_culprits"].strip() == page["first"] == ""
     assert "wrong" not in page["ladder_words"] + page["ladder_rungs"]
     assert re.search(
         r"Corrections gained [\d.]+\sdB: 3\d\.\d\sdB before them", page["ladder_words"]
