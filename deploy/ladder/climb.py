@@ -31,6 +31,7 @@ from deploy.ladder.tensors import (
     observable,
     runs_of,
 )
+from deploy.ladder.unrounded import unrounded
 from deploy.rounding_bound import rounding_bound
 
 # samples whose inner tensors are looked at: more show the same
@@ -147,12 +148,32 @@ class _Climb:
         if self.graphs[before].inputs != self.graphs[name].inputs:
             # the tensors in front of a folded input have no twins
             return self.rung(name, got, held, allowed, before)
+        if own < allowed[0] and name == "lowered" and holds_qdq(self.graphs[name]):
+            return self.lowered_rung(before, got, held)
         pair = self.pair(self.graphs[before], self.graphs[name])
         found = first_fault(pair, allowed[0]) if own < allowed[0] else None
         culprits = (found,) if found is not None else ()
         return self.rung(
             name, got, held, allowed, before, culprits, _rows(pair.off, pair.candidate)
         )
+
+    def lowered_rung(self, before: str, got: Sequence[Values], held: Sequence[Values]) -> Rung:
+        """Round-off takes single values to the next step, and a deep network amplifies that: judged
+        without rounding, and with it by what a step of every value may cost."""
+        rewritten = [self.graphs[before], self.graphs["lowered"]]
+        pair, own = self.pair(*rewritten), worst(between(held, got))
+        bound = min(rounding_bound(rewritten[0], self.few).values())
+        allowed = bound, "the next step may cost so much"
+        smooth = [observable(m) for m in map(unrounded, rewritten) if m is not None]
+        if len(smooth) == 2:
+            exact, least = worst(between(*map(self.outputs.of, smooth))), self.lossless("lowered")
+            allowed = bound, f"{exact:.0f} dB without rounding, and the next step may cost so much"
+            if exact < least[0]:
+                pair, allowed, own = self.pair(*smooth), least, exact
+        found = first_fault(pair, allowed[0]) if own < allowed[0] else None
+        rows = _rows(pair.off, pair.candidate)
+        culprits = (found,) if found is not None else ()
+        return self.rung("lowered", got, held, allowed, before, culprits, rows, own_db=own)
 
     def lossless(self, name: str) -> tuple[float, str]:
         """What a stage that changes no value reaches at least, and how that is known."""
