@@ -204,7 +204,9 @@ class _Climb:
             if plain.culprits(only_rounded=True) or least_db - own_db > allowed - own:
                 own, allowed = own_db, least_db
                 why = f"a correction must not lose: {least_db + _CORRECTION_DB:.1f} dB without it"
-            culprits = self.corrected(noisy, plain, own < allowed)
+            # A correction mends a layer for the inputs it gets, which aren't the right ones: being
+            # off out of right ones is no fault as long as no output lost.
+            culprits = noisy.worse_than(plain) if own < allowed else ()
         else:
             culprits = noisy.culprits(lost=own < allowed, only_rounded=name == "uncorrected")
         tensors = _rows(noisy.local, noisy.pair.candidate)
@@ -216,13 +218,6 @@ class _Climb:
             return {}
         right, rounded = self.outputs.of(noisy.pair.exact), self.outputs.of(noisy.rounded)
         return {n: min(d.sqnr_db, CEILING_DB) for n, d in between(right, rounded).items()}
-
-    def corrected(self, noisy: NoisyPair, plain: NoisyPair, lost: bool) -> tuple[Culprit, ...]:
-        """What corrections broke: layers that are off, or, where outputs lost, the one that lost
-        most. Behind a layer that was broken before, corrections rightly differ."""
-        if plain.culprits(only_rounded=True):
-            return noisy.worse_than(plain) if lost else ()
-        return noisy.culprits() or (noisy.worse_than(plain) if lost else ())
 
     def noisy(self, exact: str, name: str) -> NoisyPair:
         """A Q/DQ graph beside the float one it was made from."""

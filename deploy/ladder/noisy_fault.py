@@ -27,7 +27,7 @@ _ROUNDED_DB = 6.0
 # of all outputs: errors of layers add up unevenly
 OUTPUT_MARGIN_DB, _GUESSED_OUTPUT_DB = 5.0, 8.0
 # with a layer that is off, outputs need to have lost no more than this to be worth a word
-_NOTICED_DB = 2.0
+_NOTICED_DB = 3.0
 # nothing in a Q/DQ graph has to be more exact than this
 CEILING_DB = 60.0
 
