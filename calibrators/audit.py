@@ -47,12 +47,14 @@ _NONE = np.zeros(0, np.float32)
 
 
 def look(sample: Sample, channel_axis: int = 1) -> Look:
-    """A look at one sample; what isn't a map (rank 4) has one channel for everything."""
+    """A look at one sample; what isn't a map (rank 4, and more than a pixel) has one channel for
+    everything."""
     floats = [x for x in sample.feeds.values() if x.dtype.kind in "fu" and x.size > 1]
     if not floats:
         return Look(sample.name, sample.sha256(), sample.label, *[_NONE] * 5)
     x = max(floats, key=lambda each: each.size).astype(np.float32, copy=False)
-    channels = np.moveaxis(x, channel_axis, 0) if x.ndim == 4 else x[None]
+    planes = x.ndim == 4 and x.size > x.shape[0] * x.shape[channel_axis]
+    channels = np.moveaxis(x, channel_axis, 0) if planes else x[None]
     flat = channels.reshape(len(channels), -1)
     low, high = flat.min(axis=1), flat.max(axis=1)
     return Look(

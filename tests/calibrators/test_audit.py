@@ -127,3 +127,9 @@ def test_ranges_hold_zero_as_when_they_are_quantized() -> None:
     found = growth(np.array([[9.0, 0], [8.0, 0]]), np.array([[10.0, 0], [10.0, 0]]))
     assert found.missing == (0.0, 0.0)
     assert found.stable_after == 1
+
+
+def test_a_map_of_one_pixel_is_blank_only_where_all_its_channels_are_alike() -> None:
+    channels = np.random.default_rng(2).random((1, 8, 1, 1)).astype(np.float32)
+    assert not seen(channels).constant
+    assert seen(np.full_like(channels, 0.5)).constant
