@@ -13,8 +13,8 @@ reads their values makes it undo that first. Pooling runs in that layout. So:
 and the first three, of all tensors, are joined before the layout is undone, once. The low end of a
 ReLU or Clip isn't computed at all: it is the bound itself as soon as the part holds it (the
 observer looks, and asks for a graph that computes it when it doesn't). A tensor has to be read
-while the cache still holds it, see `observed_order`. MobileNetV2, ONNX Runtime 1.31, ms of one CPU
-per image: plain 4.9, observed 6.4; a mean and an output for each 7.1; ReduceMin and the like 9.5.
+while the cache still holds it, see `observed_order`. MobileNetV2, ONNX Runtime 1.31, least ms of
+one CPU per image: plain 4.4, observed 5.6, with a mean and an output for each tensor 6.1.
 """
 
 from __future__ import annotations
