@@ -58,9 +58,11 @@ def tensorrt_float8(graph: gs.Graph) -> Placement:
     placed = {id(w.node) for w in weights}
     for node in graph.nodes:
         if node.op == "Add":
-            refusal, skips = _sum(node, placed)
-            activations += [ActivationQuant(node, i, "skip input of an Add") for i in skips]
-            skipped += [stays_float(_NAME, node, refusal)] if refusal else []
+            found = _skip(node, placed)
+            if isinstance(found, str):
+                skipped.append(stays_float(_NAME, node, found))
+            else:
+                activations.append(found)
     names = [a.tensor.name for a in activations]
     shared = same_values(graph.nodes, names, "they hold the same values, and move as float8")
     return Placement(tuple(activations), tuple(weights), tuple(skipped), shared)
@@ -87,22 +89,26 @@ def _why_small(op: str, channels: Sequence[int]) -> str | None:
     return f"{op} of {min(channels)} channels: FP8 needs {_FEWEST_CHANNELS} on both sides"
 
 
-def _sum(node: gs.Node, placed: set[int]) -> tuple[str, list[int]]:
-    """Why an Add stays float, and else its inputs but the one whose convolution takes it in."""
+def _skip(node: gs.Node, placed: set[int]) -> ActivationQuant | str:
+    """The input of an Add that isn't the convolution's that takes the sum in, or why it stays
+    float."""
     refusal = why_float_sum(node)
     if refusal is not None:
-        return refusal, []
-    summed = [i for i in (0, 1) if _convolved(node.inputs[i], node, placed)]
-    if not summed:
-        return "no FP8 convolution in front of it takes the sum in", []
-    return "", [i for i in (0, 1) if i != summed[-1]]
+        return refusal
+    makers = [_convolution(node.inputs[i], node, placed) for i in (0, 1)]
+    for index, maker in reversed(list(enumerate(makers))):
+        if maker is not None:
+            # without 8 bits in the convolution there is no kernel that would read them here
+            beside = maker.inputs[0].name
+            return ActivationQuant(node, 1 - index, "skip input of an Add", only_with=beside)
+    return "no FP8 convolution in front of it takes the sum in"
 
 
-def _convolved(tensor: gs.Tensor, reader: gs.Node, placed: set[int]) -> bool:
-    """Whether a value is an FP8 convolution's, for this reader alone."""
+def _convolution(tensor: gs.Tensor, reader: gs.Node, placed: set[int]) -> gs.Node | None:
+    """The FP8 convolution that makes a value for this reader alone."""
     source = producer(tensor)
     if source is None or only_reader(tensor) is not reader:
-        return False
+        return None
     if source.op == "BatchNormalization":
-        return _convolved(source.inputs[0], source, placed)
-    return source.op == "Conv" and id(source) in placed
+        return _convolution(source.inputs[0], source, placed)
+    return source if source.op == "Conv" and id(source) in placed else None

@@ -20,6 +20,7 @@ from deploy.floats.half_float8 import half_float8
 from deploy.ladder.expected_noise import noisy
 from deploy.metrics import Error
 from deploy.nvidia.dialect import as_shipped
+from deploy.placement import Exclude
 from deploy.precisions import quantized_as
 from deploy.quantize import quantize
 from deploy.rounding_bound import rounding_bound
@@ -109,6 +110,13 @@ class TestQuantize:
     def test_the_numbers_are_near_and_not_equal(self) -> None:
         exact = network()
         assert 20 < error_between(exact, written(exact)).sqnr_db < 40
+
+    def test_a_sum_goes_with_its_convolution(self) -> None:
+        exact = network()
+        kept = Exclude(kinds={"Conv": "matrix products alone"})
+        made = quantize(exact, ranges_of(exact), H100, exclude=kept)
+        found = [n.input[0] for n in made.proto.graph.node if n.op_type == "QuantizeLinear"]
+        assert found == ["f"]
 
     def test_an_opset_that_cannot_be_raised_is_refused(self) -> None:
         exact = network()
