@@ -27,6 +27,7 @@ _PACKAGES = {
     "format": "deploy.formats",
     "task": "deploy.tasks",
     "decoder": "deploy.decoders",
+    "rule": "deploy.doctor.rules",
     "calibrator": "calibrators.algorithms",
     "dataset": "calibrators.datasets",
 }
@@ -129,12 +130,12 @@ def _paths(kind: str) -> dict[str, Path]:
         return {p.stem: p for p in _FOLDERS[kind].glob("*.toml")}
     if kind == "plugin":
         return _plugins(plugin_roots())
-    top, folder = _PACKAGES[kind].split(".")
+    top, *folders = _PACKAGES[kind].split(".")
     # find_spec of a top-level package reads no code, so listing costs no import
     spec = importlib.util.find_spec(top)
     if spec is None or not spec.submodule_search_locations:
         raise RecipeError(f"package {top!r} is not installed; reinstall onnx-deploy")
-    files = (Path(spec.submodule_search_locations[0]) / folder).glob("*.py")
+    files = Path(spec.submodule_search_locations[0], *folders).glob("*.py")
     found = {p.stem: p for p in files if not p.stem.startswith("_")}
     return {**found, **_fusions} if kind == "fusion" else found
 

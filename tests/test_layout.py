@@ -92,6 +92,7 @@ EXTENSIONS = {
     "deploy/corrections": "correction",
     "deploy/tasks": "task",
     "deploy/decoders": "decoder",
+    "deploy/doctor/rules": "rule",
     "deploy/backends": "backend",
     "deploy/formats": "format",
     "calibrators/algorithms": "calibrator",
@@ -206,7 +207,7 @@ def test_extension_folders_hold_extensions_only(folder: str) -> None:
     for name in names:
         if EXTENSIONS[folder] in (
             *("fusion", "placement", "calibrator", "equalization", "correction"),
-            *("task", "decoder"),
+            *("task", "decoder", "rule"),
         ):
             assert callable(registry.load(EXTENSIONS[folder], name))
         elif EXTENSIONS[folder] == "backend":

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -10,23 +9,12 @@ from typing import Any
 import onnx
 
 from calibrators.preprocess import Preprocess
+from deploy import registry
 from deploy.artifacts.model import Decision, Model, copy_proto
 from deploy.doctor.case import Case, Finding
 from deploy.doctor.dla_segments import Segments
 from deploy.doctor.forecast import Forecast, forecast
-from deploy.doctor.rules.control_flow import control_flow
-from deploy.doctor.rules.data_dependent import data_dependent
-from deploy.doctor.rules.dla import dla, segments
-from deploy.doctor.rules.domains import domains
-from deploy.doctor.rules.float8 import float8
-from deploy.doctor.rules.float16 import float16
-from deploy.doctor.rules.grouped_int8 import grouped_int8
-from deploy.doctor.rules.operators import operators
-from deploy.doctor.rules.opset import opset
-from deploy.doctor.rules.restrictions import restrictions
-from deploy.doctor.rules.shapes import shapes as free_shapes
-from deploy.doctor.rules.types import types
-from deploy.doctor.rules.vendor_compiler import vendor_compiler
+from deploy.doctor.rules.dla import segments
 from deploy.errors import ModelError
 from deploy.fold_input import fold_input
 from deploy.fuse import fuse
@@ -42,11 +30,6 @@ from deploy.surgery.raw_input import cast_raw_inputs
 from deploy.target import Precision, Target, offered
 from deploy.target_page import proven, remains
 
-# in the order they are said in, within a level
-RULES: tuple[Callable[[Case], list[Finding]], ...] = (
-    *(operators, domains, restrictions, opset, types, free_shapes, data_dependent),
-    *(control_flow, dla, grouped_int8, float8, float16, vendor_compiler),
-)
 _LEVELS = ("stop", "warning", "note")
 
 
@@ -117,7 +100,8 @@ def doctor(
     except ModelError as error:
         found = Finding("load", "stop", str(error))
         return Diagnosis(source.name, target, wanted, (found,))
-    findings = [finding for rule in RULES for finding in rule(case)]
+    rules = [registry.load("rule", name) for name in registry.names("rule")]
+    findings: list[Finding] = [finding for rule in rules for finding in rule(case)]
     foretold = forecast(case)
     if foretold is not None and foretold.why_none:
         findings.append(Finding("nothing_quantized", "stop", foretold.why_none))
