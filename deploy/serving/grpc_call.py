@@ -136,11 +136,10 @@ class GrpcCall:
         self.sink = IncomingMessage(budget, self.refuse)
         self._connection, self._stream = connection, stream
         self._answer = answer
+        self._timeout_s = timeout_s
         self._loop = asyncio.get_running_loop()
         self._task: asyncio.Task[None] | None = None
-        self._late: asyncio.TimerHandle | None = self._loop.call_later(
-            timeout_s, self._too_late, timeout_s
-        )
+        self._late: asyncio.TimerHandle | None = self._loop.call_later(timeout_s, self._too_late)
 
     def remaining_s(self) -> float | None:
         """Until the caller's own deadline, more than 0; None without one."""
@@ -173,6 +172,11 @@ class GrpcCall:
             data = await self._answer(self)
             prefix = b"\0" + len(data).to_bytes(4, "big")
             self._connection.respond(self._stream, _HEADERS, prefix + data, _OK)
+            if self._stream.rest:
+                # a peer that keeps its window shut doesn't keep our memory for ever
+                self._late = self._loop.call_later(
+                    self._timeout_s, self._connection.cut, self._stream
+                )
         except RefusalError as refusal:
             self.refuse(refusal)
         # the last resort for what nobody foresaw
@@ -187,8 +191,9 @@ class GrpcCall:
         self._in_time()
         refuse(self._connection, self._stream, refusal)
 
-    def _too_late(self, timeout_s: float) -> None:
-        reason = f"the message didn't arrive within {timeout_s:g} s; send it faster"
+    def _too_late(self) -> None:
+        self._late = None
+        reason = f"the message didn't arrive within {self._timeout_s:g} s; send it faster"
         self.sink.refuse(RefusalError(Kind.SLOW_BODY, reason))
 
     def _in_time(self) -> None:

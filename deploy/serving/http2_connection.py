@@ -92,6 +92,13 @@ class Connection(FrameReader):
         flags = h2.END_HEADERS | h2.END_STREAM
         self._finish(stream, h2.frame(h2.HEADERS, flags, stream.number, headers))
 
+    def cut(self, stream: Stream) -> None:
+        """Give up an answer that the peer doesn't take."""
+        if self._streams.get(stream.number) is stream:
+            del self._streams[stream.number]
+            self._sender.reply(h2.reset(stream.number, h2.CANCEL))
+            self._close_when_idle()
+
     # how it ends
 
     def going_away(self) -> None:

@@ -13,7 +13,7 @@ import grpc
 import numpy as np
 import pytest
 from asked import ask, call, channel, grpc_request, infer_grpc, over_grpc
-from http2_peer import HELLO, data, headers, over_socket, status
+from http2_peer import HELLO, data, headers, over_socket, status, whole_frames
 from serving_bundles import scaled, scaled_truth
 
 from deploy.serving import http2_connection
@@ -145,6 +145,23 @@ def test_an_answer_larger_than_the_clients_window(
     running = start(scaled(tmp_path / "b"))
     x = np.random.default_rng(0).normal(size=(200_000, 3)).astype(np.float32)
     np.testing.assert_array_equal(over_grpc(running, x), scaled_truth(x))
+
+
+def test_an_answer_that_isnt_taken_is_given_up(running: Any) -> None:
+    sent = h2.PREFACE + h2.settings({h2.INITIAL_WINDOW: 7}) + headers(1)
+    sent += data(1, message(running))
+    with socket.create_connection(("127.0.0.1", running.ports.grpc), timeout=20) as opened:
+        opened.sendall(sent)
+        got = b""
+        while not any(f.kind == h2.RESET for f in whole_frames(got)):
+            got += opened.recv(1 << 16)
+        # the stream is gone, the connection isn't
+        opened.sendall(h2.frame(h2.PING, 0, 0, bytes(8)))
+        while not any(f.kind == h2.PING for f in whole_frames(got)):
+            got += opened.recv(1 << 16)
+    frames = whole_frames(got)
+    assert [(f.stream, f.code) for f in frames if f.kind == h2.RESET] == [(1, h2.CANCEL)]
+    assert [len(f.payload) for f in frames if f.kind == h2.DATA] == [7]
 
 
 def test_more_connections_than_there_may_be(start: Callable[..., Any], tmp_path: Path) -> None:
