@@ -9,7 +9,7 @@ from deploy.target import Target
 
 
 def test_int8_before_float() -> None:
-    found = candidates(Target.load("cpu"), Recipe(), NOTHING)
+    found = candidates(Target.load("cpu"), Recipe(), NOTHING, "int8")
     kinds = [c.precision for c in found]
     assert found[0].name == "all"
     assert kinds == sorted(kinds, key=lambda p: p != "int8")
@@ -19,7 +19,7 @@ def test_int8_before_float() -> None:
 
 def test_a_variant_says_what_computes_the_rest() -> None:
     cpu = Target.load("cpu")
-    named = {c.name: c for c in candidates(cpu, Recipe(), NOTHING)}
+    named = {c.name: c for c in candidates(cpu, Recipe(), NOTHING, "int8")}
     assert cpu.engine.inference_precision["int8"] == "f32"
     rest = named["depthwise-bf16"]
     assert rest.target.engine.inference_precision["int8"] == "bf16"
@@ -29,7 +29,7 @@ def test_a_variant_says_what_computes_the_rest() -> None:
 
 
 def test_a_target_without_variants_has_its_placement() -> None:
-    found = candidates(Target.load("intel-vnni"), Recipe(), NOTHING)
+    found = candidates(Target.load("intel-vnni"), Recipe(), NOTHING, "int8")
     assert [c.name for c in found if c.precision == "int8"] == ["all"]
 
 
@@ -39,7 +39,7 @@ def test_what_the_user_keeps_is_kept_in_every_int8_candidate() -> None:
         layers={"/stage1/conv": "asked for by --keep-float"},
         kinds=dict.fromkeys(("Add", "Conv:depthwise"), "asked for by --keep-float"),
     )
-    for found in candidates(Target.load("cpu"), recipe, NOTHING):
+    for found in candidates(Target.load("cpu"), recipe, NOTHING, "int8"):
         if found.precision == "int8":
             assert {"Add", "Conv:depthwise"} <= set(found.exclude.kinds)
             assert "/stage1/conv" in found.exclude.layers
