@@ -24,7 +24,7 @@ from deploy.on_device.trt_build import build_plan
 from deploy.on_device.trt_library import library_version, load_library, version_text
 from deploy.on_device.trt_plan import BuildPlan
 from deploy.on_device.trt_run import Runner
-from deploy.plugin.libraries import Library, compiled_for_tensorrt, read, stored
+from deploy.plugin.libraries import Library, compiled_for_tensorrt, paths, read, stored
 from deploy.target import EngineSettings
 
 _ENGINE = "model.engine"
@@ -41,7 +41,7 @@ def build(model: Model, settings: EngineSettings, precision: str) -> TrtEngine:
         libraries = compiled_for_tensorrt(
             model.proto, model.name, nvidia.compute_capability, str(trt.__version__)
         )
-        plan.plugin_libraries = [str(library.file) for library in libraries]
+        plan.plugin_libraries = paths(libraries)
         built = build_plan(trt, plan)
         if built.problems:
             raise DeviceError("; ".join(built.problems))
@@ -70,8 +70,7 @@ def load(folder: Path, settings: EngineSettings, precision: str) -> TrtEngine:
     trt = _library_for(nvidia)
     with _as_build_error(f"{folder}: "):
         libraries = read(folder, rows)
-        paths = [str(library.file) for library in libraries]
-        runner = Runner(trt, content, paths, _dla_core(nvidia))
+        runner = Runner(trt, content, paths(libraries), _dla_core(nvidia))
     file = EngineFile(content, libraries)
     return TrtEngine(trt, runner, file, inputs, outputs, layers, _rest(settings, precision))
 

@@ -47,7 +47,7 @@ class Pending:
         self.tries += 1
         self.offered = set(fit)
         # Dask keeps no order among calls handed in within its `fifo_timeout`: with the shared model
-        # still on its way, the shard that is waited for first might run last
+        # still on its way, the shard wanted first might run last
         self.future = client.submit(
             *self.call, pure=False, workers=sorted(fit), fifo_timeout="0 ms"
         )

@@ -36,6 +36,11 @@ class Library:
     sha256: str
 
 
+def paths(libraries: Sequence[Library]) -> list[str]:
+    """Where they lie, in order."""
+    return [str(library.file) for library in libraries]
+
+
 def compiled_for(proto: onnx.ModelProto, name: str) -> tuple[Library, ...]:
     """The extensions of the plugin ops in a model, compiled once per process.
 

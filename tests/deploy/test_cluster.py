@@ -410,7 +410,8 @@ class TestMap:
     def test_what_waits_for_the_model_still_runs_in_order(
         self, both: Workers, tmp_path: Path
     ) -> None:
-        """Else the shard wanted first may stand behind all others, on every worker."""
+        """Else the shard wanted first may stand behind all others, on every worker. The one a
+        worker begins with when the model arrives is any of them."""
         client, one = both._open.client, set(both._open.known()[:1])
         lock = tmp_path / "lock"
         with lock.open("w") as file:
@@ -420,7 +421,8 @@ class TestMap:
             for pending in waiting:
                 pending.see_to_it(client, one)
         assert [pending.future.result() for pending in waiting] == list(range(8))
-        assert lock.read_text().split() == [str(shard) for shard in range(8)]
+        _, *others = (int(shard) for shard in lock.read_text().split())
+        assert others == sorted(others)
 
     def test_what_waits_is_dropped_when_nobody_wants_it(
         self, both: Workers, tmp_path: Path
