@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from deploy import registry
 from deploy.artifacts.model import Decision, Model
 from deploy.surgery.graph import to_graph, to_model
+from deploy.surgery.own_fusion import blamed
 from deploy.surgery.rewrite import rewrite
 
 # one fusion may make room for an earlier one; real graphs are still after two rounds
@@ -28,11 +29,12 @@ def fuse(model: Model, fusions: Sequence[str]) -> Model:
         fired: list[Decision] = []
         skipped = []
         for name in fusions:
-            for decision in rewrite(graph, name, registry.load("fusion", name)):
-                (fired if decision.outcome == "applied" else skipped).append(decision)
-            if any(decision.rule == name for decision in fired):
-                model = to_model(graph, model, ())
-                graph = to_graph(model)
+            with blamed(name, registry.added_fusion(name)):
+                for decision in rewrite(graph, name, registry.load("fusion", name)):
+                    (fired if decision.outcome == "applied" else skipped).append(decision)
+                if any(decision.rule == name for decision in fired):
+                    model = to_model(graph, model, ())
+                    graph = to_graph(model)
         applied += fired
         if not fired:
             break

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from deploy.artifacts.model import Model
 from deploy.fuse import fuse
@@ -10,6 +11,18 @@ from deploy.int8.variants import kept_by
 from deploy.layer_kinds import ENDS, kinds
 from deploy.recipe import Recipe
 from deploy.surgery.graph import to_graph
+from deploy.target import Target
+
+
+def unnamed_fusions(recipe: Recipe, target: Target) -> Iterator[str]:
+    """A sentence per --fusion-path that the target doesn't name."""
+    named = {*target.fusions, *target.quantized_fusions, *target.engine_fusions}
+    for name in (Path(file).stem for file in recipe.fusion_path):
+        if name not in named:
+            yield (
+                f"--fusion-path: target {target.name} doesn't name {name!r}, so it never ran; "
+                f'extend the target in a file of yours: extends = "{target.name}", fusions = [...]'
+            )
 
 
 def no_effect(recipe: Recipe, fused: Model) -> Iterator[str]:

@@ -28,7 +28,7 @@ from deploy.judge import limits_for
 from deploy.ladder.of_build import build_ladder
 from deploy.line import Built, Job, Judged, Line
 from deploy.load import load, read
-from deploy.no_effect import no_effect
+from deploy.no_effect import no_effect, unnamed_fusions
 from deploy.nvidia.device import check_sizes, device_build, judged_as
 from deploy.package import Findings, check_output, package
 from deploy.placed import check_names
@@ -141,7 +141,7 @@ class _Build:
         simplified = line.model("simplify", loaded, simplify)
         fused = line.model("fuse", simplified, lambda m: fuse(m, order), order)
         graphs |= {"simplified": simplified, "fused": fused}
-        for unheard in no_effect(recipe, fused):
+        for unheard in (*unnamed_fusions(recipe, target), *no_effect(recipe, fused)):
             line.job.progress.caution(unheard)
         ranges = choice = audited = shipped = device = None
         if self.precision in QUANTIZED:

@@ -125,6 +125,11 @@ def added_fusions() -> list[Path]:
     return sorted(_fusions.values())
 
 
+def added_fusion(name: str) -> Path | None:
+    """The file of a fusion that `add_fusion_path` was given; None for one of ours."""
+    return _fusions.get(name)
+
+
 def _paths(kind: str) -> dict[str, Path]:
     if kind in _FOLDERS:
         return {p.stem: p for p in _FOLDERS[kind].glob("*.toml")}

@@ -22,10 +22,14 @@ def command(model: Path, output: Path, as_json: bool, **flags: Any) -> None:
     """Apply the target's fusions to MODEL, and say for each what was done or why not."""
     from deploy.fuse import fuse
     from deploy.load import load, read
+    from deploy.no_effect import unnamed_fusions
     from deploy.recipe import Recipe
     from deploy.target import Target
 
     refuse_in_place(model, output)
     recipe = Recipe.read(None, options.recipe_flags(flags))
     loaded = load(read(model), recipe.shape)
-    finish_graph_stage(fuse(loaded, Target.load(recipe.target).fusions), loaded, output, as_json)
+    target = Target.load(recipe.target)
+    for line in unnamed_fusions(recipe, target):
+        click.echo(f"warning  {line}", err=True)
+    finish_graph_stage(fuse(loaded, target.fusions), loaded, output, as_json)

@@ -116,6 +116,10 @@ class _Driver:
             if refusal is None:
                 return self._apply(node, found, old)
             found = Skip(refusal)
+        if not isinstance(found, Skip) or not isinstance(found.reason, str):
+            raise TypeError(
+                f'it gave {found!r} for node {label(node)!r}; give Replace, Skip("why") or None'
+            )
         self.skipped[id(node)] = self._decision("skipped", label(node), found.reason)
         return []
 

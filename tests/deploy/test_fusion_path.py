@@ -9,6 +9,8 @@ from helpers import assert_fuses, assert_skips, model_from
 
 from deploy import registry
 from deploy.errors import RecipeError
+from deploy.fuse import fuse
+from deploy.no_effect import unnamed_fusions
 from deploy.recipe import Recipe
 from deploy.target import Target
 from deploy.work import tool_versions
@@ -77,3 +79,48 @@ def test_no_python_file(given: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").touch()
     with pytest.raises(RecipeError, match=r"no such Python file; --fusion-path takes <name>\.py"):
         registry.add_fusion_path(tmp_path / given)
+
+
+INVALID = """
+from deploy.surgery.rewrite import New, Replace
+def bad(node):
+    if node.op == 'Relu':
+        new = New('Nonsense', tuple(node.inputs), tuple(node.outputs))
+        return Replace((node,), (new,), 'why')
+"""
+MODEL = "g (float[1,3] x) => (float[1,3] y) { r = Relu(x) y = Identity(r) }"
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("def bad(node):\n    return 1 / 0\n", r"bad\.py:2: .*ZeroDivisionError: division by zero"),
+        (
+            "def bad():\n    return None\n",
+            r"bad\.py: fusion 'bad' failed: TypeError: bad\(\) takes 0",
+        ),
+        ("def bad(node):\n    return 42\n", "it gave 42 for node .*give Replace, Skip"),
+        ("import sys\ndef bad(node):\n    sys.exit(3)\n", r"bad\.py:3: .*SystemExit: 3"),
+        (
+            "from deploy.surgery.rewrite import Skip\ndef bad(node): return Skip(None)\n",
+            r"it gave Skip\(reason=None\)",
+        ),
+        (
+            INVALID,
+            "fusion 'bad' failed: ModelError: .*Nonsense",
+        ),
+    ],
+)
+def test_its_mistakes_are_its_own(tmp_path: Path, text: str, reason: str) -> None:
+    registry.add_fusion_path(written(tmp_path, "bad", text))
+    with pytest.raises(RecipeError, match=reason) as raised:
+        fuse(model_from(MODEL), ["bad"])
+    assert "mend it, or take it out of the target's fusions" in str(raised.value)
+
+
+def test_a_target_that_does_not_name_it_is_said() -> None:
+    recipe = Recipe.read(None, {"fusion_path": (str(RULE),)})
+    (line,) = unnamed_fusions(recipe, Target.load("cpu"))
+    assert line.startswith("--fusion-path: target cpu doesn't name 'drop_relu', so it never ran")
+    named = Target.load("cpu").model_copy(update={"fusions": ("drop_relu",)})
+    assert list(unnamed_fusions(recipe, named)) == []

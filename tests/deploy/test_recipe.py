@@ -72,7 +72,10 @@ def test_a_recipe_cannot_be_changed() -> None:
         ("batch = 0", "batch = 0: should be greater than or equal to 1 or should be 'dynamic'"),
         ("batch = -3", "batch = -3: should be greater than or equal to 1"),
         ('batch = "free"', "batch = 'free': should be a valid integer.* or should be 'dynamic'"),
-        ('precision = "int4"', "precision = 'int4': should be 'fp32', 'fp16', 'bf16', 'int8' or 'fp8'"),
+        (
+            'precision = "int4"',
+            "precision = 'int4': should be 'fp32', 'fp16', 'bf16', 'int8' or 'fp8'",
+        ),
         ('task = "detct"', "task = 'detct': should be one of auto, none, classify, detect, "),
         ('layout = "CHW"', "layout = 'CHW': should be 'NCHW' or 'NHWC'"),
         ('color = "rgb"', "color = 'rgb': should be 'RGB', 'BGR' or 'GRAY'"),
