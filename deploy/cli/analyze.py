@@ -69,7 +69,8 @@ def _totals(found: _Row) -> list[str]:
         named = ", ".join(total["unknown"][:3])
         lines.append(
             f"note: {graph}: {len(total['unknown'])} layers of unknown shape, or with a body, "
-            f"count for too little ({named}); fix the inputs with --shape"
+            f"count for too little ({named}), so no gain is said; fix the inputs with --shape, "
+            "where they are no bodies of If, Loop or Scan"
         )
     return lines
 
@@ -91,6 +92,9 @@ def _devices(found: _Row) -> list[str]:
             continue
         lines.append(f"  {'':<5} {'peak':>13} {'original':>11} {'fused':>11} {'gain':>7}  bound by")
         before = found["original"]["targets"][name]["precisions"]
+        if found["original"]["total"]["unknown"] or found["total"]["unknown"]:
+            # what counts for too little is no base of a ratio
+            before = {}
         for precision, after in device["precisions"].items():
             lines.append(f"  {_device_row(device, precision, before.get(precision), after)}")
     return lines

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import onnx
 import pytest
 
 from deploy.analysis import probe
@@ -97,3 +98,24 @@ def test_refused_with_the_reason(deploy: Deploy, digits: Path, flags: list[str],
     assert (ran.code, ran.out) == (2, "")
     assert len(ran.errors) == 1
     assert said in ran.errors[0]
+
+
+BODIES = """<ir_version: 8, opset_import: ["" : 17]>
+g (float[1,4,9,7] x) => (float[1,4,9,7] y) <bool b = {1}> {
+    r = Relu(x)
+    y = If (b) <
+        then_branch = t () => (float[1,4,9,7] u) { s = Exp(r) u = Relu(s) },
+        else_branch = e () => (float[1,4,9,7] v) { v = Identity(r) }
+    >
+}"""
+
+
+def test_what_is_not_counted_is_no_base_of_a_gain(deploy: Deploy, tmp_path: Path) -> None:
+    """Simplification lays the branch open: more work after it than was counted before."""
+    onnx.save(onnx.parser.parse_model(BODIES), tmp_path / "if.onnx")
+    ran = deploy("analyze", tmp_path / "if.onnx")
+    assert ran.code == 0
+    (note,) = (line for line in ran.out.splitlines() if line.startswith("note: original: 1 layers"))
+    assert "no gain is said" in note and "bodies of If" in note
+    (row,) = (line for line in ran.out.splitlines() if line.split()[:1] == ["fp32"])
+    assert "x " not in row.partition("by memory")[0]
