@@ -63,6 +63,7 @@ class Body:
         )
         self.filled = 0
         self.refusal: RefusalError | None = None
+        self._released = False
 
     def add(self, piece: bytes | memoryview) -> None:
         """Take some more; what is refused (413 or 503) is remembered and holds nothing."""
@@ -83,7 +84,8 @@ class Body:
             self.filled += count
 
     def release(self) -> None:
-        """Give the room back; the data is gone."""
+        """Give the room back; the data is gone, and nothing is counted any more."""
+        self._released = True
         self._budget.held -= self._counted
         self._counted = 0
         # not cleared: an array may still look at it
@@ -91,7 +93,7 @@ class Body:
         self.filled = 0
 
     def _count(self, more: int) -> bool:
-        if self.refusal is not None:
+        if self.refusal is not None or self._released:
             return False
         self._counted += more
         self._budget.held += more

@@ -164,8 +164,8 @@ class GrpcCall:
         self._in_time()
         if self._task is not None:
             self._task.cancel()
-        else:
-            self.sink.release()
+        # a task that was cancelled before its first step ends without its `finally`
+        self.sink.release()
 
     async def _run(self) -> None:
         try:

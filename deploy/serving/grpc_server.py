@@ -26,7 +26,8 @@ class GrpcServer:
         self._service = service
         self._options = service.options
         self._methods = Methods(service)
-        self._connections: set[Connection] = set()
+        # the oldest first
+        self._connections: dict[Connection, None] = {}
         self._stopping = False
 
     async def start(self, bound: socket.socket) -> None:
@@ -63,16 +64,25 @@ class GrpcServer:
         return context
 
     def _connection(self) -> Connection:
-        return Connection(self._begin, self._too_much, self._opened, self._connections.discard)
+        return Connection(self._begin, self._too_much, self._opened, self._closed)
 
     def _opened(self, connection: Connection) -> None:
+        if len(self._connections) >= self._options.connections:
+            # a channel that is told to go opens another one when it needs it
+            idle = next((other for other in self._connections if other.idle), None)
+            if idle is not None:
+                self._closed(idle)
+                idle.go_away()
         if len(self._connections) >= self._options.connections:
             reason = f"{len(self._connections)} connections are open already"
             connection.on_fault(ConnectionFault(ENHANCE_YOUR_CALM, reason))
             return
-        self._connections.add(connection)
+        self._connections[connection] = None
         if self._stopping:
             connection.go_away()
+
+    def _closed(self, connection: Connection) -> None:
+        self._connections.pop(connection, None)
 
     def _begin(self, connection: Connection, stream: Stream) -> Call | None:
         if not is_grpc(stream):

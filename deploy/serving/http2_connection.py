@@ -17,8 +17,9 @@ MOST_STREAMS = 256
 HEADER_TIMEOUT_S = 20.0
 # bodies are bounded by their budget, so the windows only have to be out of the way
 _WINDOW = 1 << 30
-# streams that a peer may reset before we ask how many it let us answer
-_MOST_RESETS = 200
+# what a peer may make us do for nothing: resets and settings at once, per second, and for an answer
+# that it waited for
+_FREE, _FREE_PER_S = 1000, 200.0
 
 
 class Connection(FrameReader):
@@ -45,7 +46,7 @@ class Connection(FrameReader):
         self._accepted = h2.MOST_WINDOW
         self._blocks = HeaderBlocks()
         self._room = _WINDOW
-        self._resets = self._answered = 0
+        self._free, self._free_at = float(_FREE), 0.0
         self._late: asyncio.TimerHandle | None = None
 
     # what asyncio tells
@@ -54,6 +55,7 @@ class Connection(FrameReader):
         self._transport = cast(asyncio.Transport, transport)
         self._sender = Sender(self._transport)
         self._loop = asyncio.get_running_loop()
+        self._free_at = self._loop.time()
         self._late = self._loop.call_later(HEADER_TIMEOUT_S, self._transport.abort)
         self._transport.write(_OPENING)
         self._opened(self)
@@ -73,6 +75,11 @@ class Connection(FrameReader):
         self._sender.pause(False)
         self._push_all()
 
+    @property
+    def idle(self) -> bool:
+        """Whether nobody waits for an answer here."""
+        return not self._streams
+
     # what a call does
 
     def respond(self, stream: Stream, headers: bytes, data: bytes, trailers: bytes) -> None:
@@ -90,7 +97,9 @@ class Connection(FrameReader):
         if self._streams.get(stream.number) is not stream:
             return
         flags = h2.END_HEADERS | h2.END_STREAM
-        self._finish(stream, h2.frame(h2.HEADERS, flags, stream.number, headers))
+        # it costs the peer little, so that one who reads none of them is cut off
+        answer = h2.frame(h2.HEADERS, flags, stream.number, headers)
+        self._finish(stream, answer, self._sender.reply)
 
     def cut(self, stream: Stream) -> None:
         """Give up an answer that the peer doesn't take."""
@@ -153,6 +162,7 @@ class Connection(FrameReader):
                 self._widened(stream, h2.number(payload, "a window update"))
             case h2.SETTINGS if not flags & h2.ACK:
                 self._in_time()
+                self._spend("settings")
                 self._sender.settle(payload, self._streams.values())
                 self._push_all()
             case h2.PING if not flags & h2.ACK:
@@ -201,12 +211,19 @@ class Connection(FrameReader):
         stream = self._streams.pop(number, None)
         if stream is None:
             return
-        self._resets += 1
         if stream.call is not None:
             stream.call.cancelled()
-        if self._resets > max(_MOST_RESETS, self._answered):
-            raise ConnectionFault(h2.ENHANCE_YOUR_CALM, f"{self._resets} streams reset")
+        self._spend("resets")
         self._close_when_idle()
+
+    def _spend(self, what: str) -> None:
+        """One more of what costs the peer next to nothing; fault when there are too many."""
+        now = self._loop.time()
+        grown = min(_FREE, self._free + (now - self._free_at) * _FREE_PER_S)
+        self._free = max(self._free, grown) - 1
+        self._free_at = now
+        if self._free < 0:
+            raise ConnectionFault(h2.ENHANCE_YOUR_CALM, f"too many {what} at once")
 
     def _widened(self, number: int, more: int) -> None:
         stream = self._streams.get(number)
@@ -228,13 +245,14 @@ class Connection(FrameReader):
         for stream in [s for s in self._streams.values() if s.rest]:
             self._push(stream)
 
-    def _finish(self, stream: Stream, end: bytes) -> None:
+    def _finish(
+        self, stream: Stream, end: bytes, write: Callable[[bytes], None] | None = None
+    ) -> None:
         del self._streams[stream.number]
-        self._answered += 1
+        self._free += 1
         # nobody reads on what the peer is still sending
-        self._transport.write(
-            end if stream.received else end + h2.reset(stream.number, h2.NO_ERROR)
-        )
+        whole = end if stream.received else end + h2.reset(stream.number, h2.NO_ERROR)
+        (write or self._transport.write)(whole)
         self._close_when_idle()
 
     def _close_when_idle(self) -> None:

@@ -68,7 +68,8 @@ class FrameReader(asyncio.BufferedProtocol):
         """The peer broke the protocol."""
 
     def get_buffer(self, sizehint: int) -> memoryview:
-        """asyncio asks where the next bytes go."""
+        """asyncio asks where the next bytes go; it may find none, and ask again."""
+        self._direct = None
         if self._payload and self._sink is not None and not self._broken:
             space = self._sink.space()
             if space:

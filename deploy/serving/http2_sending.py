@@ -96,13 +96,13 @@ class Sender:
 
     def settle(self, payload: bytes, streams: Collection[Stream]) -> None:
         """Keep to the peer's settings from now on, and say so."""
-        for key, value in h2.read_settings(payload):
-            if key == h2.INITIAL_WINDOW:
-                for stream in streams:
-                    stream.window += value - self.initial
-                self.initial = value
-            elif key == h2.FRAME_SIZE:
-                self._frame_size = value
+        # of a setting that comes several times the last one holds
+        found = dict(h2.read_settings(payload))
+        value = found.get(h2.INITIAL_WINDOW, self.initial)
+        for stream in streams if value != self.initial else ():
+            stream.window += value - self.initial
+        self.initial = value
+        self._frame_size = found.get(h2.FRAME_SIZE, self._frame_size)
         self.reply(h2.frame(h2.SETTINGS, h2.ACK, 0))
 
     def widen(self, stream: Stream | None, more: int) -> None:

@@ -170,11 +170,51 @@ def test_more_connections_than_there_may_be(start: Callable[..., Any], tmp_path:
         for _ in range(2):
             address = ("127.0.0.1", running.ports.grpc)
             opened = stack.enter_context(socket.create_connection(address, timeout=20))
-            opened.sendall(HELLO)
-            assert opened.recv(9)
+            # the ping's answer: the call before it was taken
+            opened.sendall(HELLO + headers(1) + h2.frame(h2.PING, 0, 0, b"are here"))
+            got = b""
+            while b"are here" not in got:
+                got += opened.recv(1 << 12)
         frames = over_socket(running.ports.grpc, b"")
     assert frames[-1].kind == h2.GOAWAY
     assert frames[-1].payload[8:] == b"2 connections are open already"
+
+
+def test_one_that_is_not_used_makes_room(start: Callable[..., Any], tmp_path: Path) -> None:
+    running = start(scaled(tmp_path / "b"), connections=2)
+    with contextlib.ExitStack() as stack:
+        idle = []
+        for _ in range(2):
+            address = ("127.0.0.1", running.ports.grpc)
+            idle.append(stack.enter_context(socket.create_connection(address, timeout=20)))
+            idle[-1].sendall(HELLO)
+            assert idle[-1].recv(9)
+        np.testing.assert_array_equal(over_grpc(running, X), scaled_truth(X))
+        got = b""
+        while piece := idle[0].recv(1 << 12):
+            got += piece
+        assert got.endswith(h2.goaway(0, h2.NO_ERROR))
+
+
+def test_a_call_cancelled_before_its_first_step_holds_nothing(running: Any) -> None:
+    """It comes whole with its reset behind it; `still_right` sees what is held."""
+    sent = headers(1) + data(1, message(running)) + h2.reset(1, h2.CANCEL)
+    for _ in range(3):
+        with socket.create_connection(("127.0.0.1", running.ports.grpc), timeout=20) as opened:
+            opened.sendall(HELLO + sent + h2.frame(h2.PING, 0, 0, b"are here"))
+            got = b""
+            while b"are here" not in got:
+                got += opened.recv(1 << 12)
+
+
+def test_what_was_released_counts_nothing_any_more() -> None:
+    budget = Budget(100, 1000)
+    body = Body(budget, 50)
+    body.took(20)
+    body.release()
+    body.took(10)
+    body.add(b"more")
+    assert budget.held == 0
 
 
 @pytest.mark.parametrize("sent", [b"", h2.PREFACE, HELLO + headers(1, flags=0)])

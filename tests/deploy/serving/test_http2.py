@@ -3,7 +3,7 @@ connection with its code."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -270,10 +270,68 @@ def test_too_many_streams_are_refused_one_by_one() -> None:
 
 def test_streams_reset_again_and_again() -> None:
     """Each costs us more than the peer (CVE-2023-44487)."""
-    once = [headers(2 * i + 1) + h2.reset(2 * i + 1, h2.CANCEL) for i in range(300)]
+    once = [headers(2 * i + 1) + h2.reset(2 * i + 1, h2.CANCEL) for i in range(2000)]
     assert talk(HELLO + b"".join(once)).fault() == h2.ENHANCE_YOUR_CALM
-    fair = [headers(2 * i + 1) + data(2 * i + 1, b"") for i in range(300)]
+    # a client whose calls run into their deadlines all at once
+    assert not talk(HELLO + b"".join(once[:300])).closed
+    fair = [headers(2 * i + 1) + data(2 * i + 1, b"") for i in range(2000)]
     assert not talk(HELLO + b"".join(fair)).closed
+    # as many resets as there were answers
+    assert not talk(HELLO + b"".join(fair) + _numbered(once[:1500], 4001)).closed
+
+
+def _numbered(frames: Sequence[bytes], first: int) -> bytes:
+    """The same for further streams."""
+    return b"".join(
+        headers(first + 2 * i) + h2.reset(first + 2 * i, h2.CANCEL) for i in range(len(frames))
+    )
+
+
+def test_settings_again_and_again() -> None:
+    """Each may touch every stream."""
+    many = b"".join(h2.settings({h2.INITIAL_WINDOW: i}) for i in range(1500))
+    assert talk(HELLO + many).fault() == h2.ENHANCE_YOUR_CALM
+    assert not talk(HELLO + h2.settings({h2.INITIAL_WINDOW: 5}) * 100).closed
+
+
+def test_of_a_setting_given_twice_the_last_one_holds() -> None:
+    twice = frame(
+        h2.SETTINGS, 0, 0, b"".join(h2.settings({h2.INITIAL_WINDOW: n})[9:] for n in (0, 3))
+    )
+    found = talk(HELLO + twice + headers(1) + data(1, b"12345"))
+    assert answered(found) == b"123"
+
+
+def test_refusals_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(http2_sending, "_MOST_OWED", 10)
+
+    def make(connection: Connection, stream: Any) -> None:
+        connection.refuse(stream, b"\x88")
+
+    def deaf(connection: Connection, transport: Transport) -> None:
+        connection.pause_writing()
+        feed(connection, b"".join(headers(2 * i + 1) for i in range(12)))
+        assert transport.aborted
+
+    talk(HELLO, make=make, after=deaf)
+
+
+def test_room_that_was_offered_and_not_used_is_asked_for_again() -> None:
+    """asyncio asks for a buffer, finds nothing to read, and the call is refused meanwhile."""
+    calls: list[InPlace] = []
+
+    def make(connection: Connection, stream: Any) -> InPlace:
+        calls.append(InPlace(connection, stream, 10))
+        return calls[-1]
+
+    def between(connection: Connection, transport: Transport) -> None:
+        connection.get_buffer(-1)
+        calls[0].space = lambda: None  # type: ignore[method-assign]
+        feed(connection, b"67890")
+        assert calls[0].direct == 0
+        assert calls[0].filled == 10
+
+    talk(HELLO + headers(1) + data(1, b"1234567890")[:14], make=make, after=between)
 
 
 def test_a_peer_that_asks_and_never_reads(monkeypatch: pytest.MonkeyPatch) -> None:
