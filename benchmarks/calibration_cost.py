@@ -16,7 +16,6 @@ and at most 600 MB.
 from __future__ import annotations
 
 import itertools
-import resource
 import statistics
 import subprocess
 import sys
@@ -127,7 +126,10 @@ def peak_mb(assets: Path, count: int, calibrator: str) -> float:
         yield from itertools.islice(itertools.chain.from_iterable(itertools.repeat(samples)), count)
 
     calibrate(model, repeated(), calibrator, batch_size=8)
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e6
+    # ru_maxrss would begin with what the process that started this one held
+    lines = Path("/proc/self/status").read_text(encoding="ascii").splitlines()
+    (peak,) = (line.split()[1] for line in lines if line.startswith("VmHWM:"))
+    return int(peak) * 1024 / 1e6
 
 
 def main() -> None:
