@@ -83,7 +83,7 @@ struct Put {
   }
 };
 
-// One map's rows from `first` on, of which `input` lies in shared memory at byte `base`, to `to`.
+// `rows` rows of one map's y to `to`; their input lies in shared memory from byte `base` on.
 template <typename T, int K, int S, typename Math>
 __device__ inline void compute(Job<T> const& job, Math const& math, int base, int rows, Byte* to) {
   ShuffleDepthwiseParams const& p = job.params;
@@ -186,7 +186,8 @@ struct ResidentBlocks {
 };
 
 template <typename T, int K, int S>
-__global__ void __launch_bounds__(kBlockThreads, ResidentBlocks<T, K, S>::kCount) tiled(Job<T> job) {
+__global__ void __launch_bounds__(kBlockThreads, ResidentBlocks<T, K, S>::kCount)
+    tiled(Job<T> job) {
   int const images = images_at_most(K) == 1 ? 1 : job.plan.images;
 #pragma unroll 1
   for (int i = 0; i < images; ++i) step<T, K, S>(job, i);
