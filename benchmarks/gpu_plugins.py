@@ -14,10 +14,20 @@ x and y once each. In int8, PyTorch has no depthwise convolution, so it is compa
 the fastest that PyTorch has.
 
 On an NVIDIA H200 (driver 580, CUDA 13.0, PyTorch 2.11.0, 2026-11-20, one run), whose copy reaches
-3.8 to 4.0 TB/s, every result is right and every shuffle_depthwise beats PyTorch by more than 1.8
+3.8 to 4.0 TB/s, every result was right and every shuffle_depthwise beat PyTorch by more than 1.8
 times: float32 3.3 to 6.4, float16 2.7 to 5.8, int8 2.2 to 7.9. The share of the copy's bandwidth
-misses its goal in 17 of 18 cases: float32 56 to 83 %, float16 29 to 63 %, int8 11 to 45 %. It falls
-with the bytes per value, so instructions seem to bind there, not memory; that wasn't profiled.
+missed its goal in 17 of 18 cases: float32 56 to 83 %, float16 29 to 63 %, int8 11 to 45 %.
+se_pointwise was slower than PyTorch in 4 of 9 cases: int8 0.49 to 0.94 times as fast as float16
+there, float32 0.82 on 480 x 14 x 14. A bundle's finish.py times the engine with and without plugins
+and keeps the faster.
+
+That was the kernel of that day, and instructions seem to have bound it: the share of the bandwidth
+fell as their number per byte rose. shuffle_depthwise was then rewritten for fewer of them, and that
+kernel never ran on a GPU. Instructions per output on 240 x 56 x 56, counted roughly along the
+machine code that nvcc 13.0 makes for sm_90, then and now: 3x3 float32 80, 32; float16 50, 28; int8
+60, 14. 5x5 float32 102, 54; float16 112, 47; int8 101, 23. If these alone decided, 3x3 would reach
+the goal there, 5x5 in float16 and int8 would not (about 74 and 48 % of the copy); sides that aren't
+multiples of 14 lose up to a quarter more.
 """
 
 from __future__ import annotations

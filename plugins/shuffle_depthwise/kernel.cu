@@ -22,10 +22,11 @@ int enqueue(void (*kernel)(Job<T>), dim3 grid, dim3 block, size_t shared, Job<T>
 template <typename T>
 int enqueue_tiled(void (*kernel)(Job<T>), Job<T> const& job, void* stream) {
   Plan const& plan = job.plan;
-  long long const maps = static_cast<long long>(job.params.batch) * job.params.channels;
+  long long const maps = static_cast<long long>(plan.chunks) * job.params.channels;
   dim3 const grid(static_cast<unsigned>((maps + plan.planes - 1) / plan.planes), plan.bands);
-  dim3 const block(plan.threads, plan.planes);
-  size_t const shared = static_cast<size_t>(plan.planes) * (plan.staged + plan.collected);
+  dim3 const block(plan.columns, plan.rows, plan.planes);
+  size_t const shared =
+      static_cast<size_t>(plan.planes) * (kTapBytes + plan.staged + plan.collected);
   return enqueue(kernel, grid, block, shared, job, stream);
 }
 
@@ -42,7 +43,7 @@ int enqueue_plain(Job<T> const& job, void* stream) {
 template <typename T>
 int launch(ShuffleDepthwiseParams const& p, void const* x, void const* w, void const* bias,
            float const* w_scale, void* y, void* stream) {
-  Plan const plan = make_plan(p, reinterpret_cast<size_t>(x), reinterpret_cast<size_t>(y));
+  Plan const plan = make_plan(p, reinterpret_cast<size_t>(y));
   Job<T> const job{p, plan, static_cast<T const*>(x), w, bias, w_scale, static_cast<T*>(y)};
   if (job.plan.planes == 0) return enqueue_plain(job, stream);
   if (p.kernel == 3 && p.stride == 1) return enqueue_tiled(tiled<T, 3, 1>, job, stream);

@@ -27,94 +27,170 @@ struct Job {
   T* y;
 };
 
-// Element q of a word.
+// Takes a strip's rows to y: `rows` of them, `pitch` bytes apart, `columns` elements each.
+struct Target {
+  Byte* at;
+  int pitch;
+  int rows;
+  int columns;
+  bool whole;  // rows start and end at a multiple of what is stored at once
+
+  template <int N>
+  __device__ void store(int r, unsigned const (&words)[N], int per_word) const {
+    Byte* const row = at + r * pitch;
+    if (whole) {
+#pragma unroll
+      for (int t = 0; t < N; ++t)
+        if (t * per_word < columns) reinterpret_cast<unsigned*>(row)[t] = words[t];
+      return;
+    }
+#pragma unroll
+    for (int q = 0; q < N * per_word; ++q) {
+      if (q >= columns) continue;
+      unsigned const shifted = words[q / per_word] >> (q % per_word * (32 / per_word));
+      if (per_word == 2)
+        reinterpret_cast<unsigned short*>(row)[q] = static_cast<unsigned short>(shifted);
+      else
+        row[q] = static_cast<Byte>(shifted);
+    }
+  }
+};
+
+// What a strip's numbers become in y; `math` knows how its int8 are rounded.
+template <typename Math>
+struct Put {
+  Math const& math;
+  Target to;
+
+  // whether row r is the strip's last that y has
+  __device__ bool last(int r) const { return r + 1 >= to.rows; }
+  __device__ void operator()(int r, float const (&value)[2]) const {
+    float* const row = reinterpret_cast<float*>(to.at + r * to.pitch);
+    if (to.whole) {
+      *reinterpret_cast<float2*>(row) = float2{value[0], value[1]};
+      return;
+    }
+    row[0] = value[0];
+    if (to.columns > 1) row[1] = value[1];
+  }
+  __device__ void operator()(int r, float const (&value)[4]) const {
+    unsigned const words[] = {packed(value[0], value[1]), packed(value[2], value[3])};
+    to.store(r, words, 2);
+  }
+  __device__ void operator()(int r, float const (&steps)[8]) const {
+    unsigned const words[] = {math.word(steps), math.word(steps + 4)};
+    to.store(r, words, 4);
+  }
+};
+
+// `rows` rows of one map's y to `to`; their input lies in shared memory from byte `base` on.
+template <typename T, int K, int S, typename Math>
+__device__ inline void compute(Job<T> const& job, Math const& math, int base, int rows, Byte* to) {
+  ShuffleDepthwiseParams const& p = job.params;
+  int const size = static_cast<int>(sizeof(T)), width = anew(job.plan.width);
+  int const pitch = anew(p.width * size), y_pitch = anew(width * size);
+  int const across = static_cast<int>(blockDim.x) * Math::kColumns;
+  int const down = static_cast<int>(blockDim.y) * Math::kRows;
+#pragma unroll 1
+  for (int column = anew(threadIdx.x) * Math::kColumns; column < width; column += across) {
+    int const left = column * S - p.pad_left;
+#pragma unroll 1
+    for (int row = anew(threadIdx.y) * Math::kRows; row < rows; row += down) {
+      Windows const windows{base + row * S * pitch + left * size, pitch, -left, p.width - left};
+      Put<Math> const put{math, Target{to + row * y_pitch + column * size, y_pitch, rows - row,
+                                       width - column, job.plan.whole != 0}};
+      math.strip(windows, put);
+    }
+  }
+}
+
+// Where this thread's map begins in shared memory: its weights, its input, its output.
 template <typename T>
-__device__ inline T element(unsigned word, int q) {
-  union {
-    unsigned word;
-    T each[kWordBytes / sizeof(T)];
-  } both;
-  both.word = word >> (q * 8 * static_cast<int>(sizeof(T)));
-  return both.each[0];
+__device__ inline int own_bytes(Job<T> const& job) {
+  return anew(threadIdx.z) * (kTapBytes + job.plan.staged + job.plan.collected);
 }
 
-// A strip's first `rows` words to rows of y that are `width` apart.
-template <typename T, int R>
-__device__ inline void store_words(unsigned const (&y)[R], T* to, int width, int rows) {
-  Byte* at = reinterpret_cast<Byte*>(to);
-  size_t const step = static_cast<size_t>(width) * sizeof(T);
-#pragma unroll
-  for (int r = 0; r < R; ++r, at += step)
-    if (r < rows) *reinterpret_cast<unsigned*>(at) = y[r];
+// The output rows of this block.
+template <typename T>
+__device__ inline int first_row(Job<T> const& job) {
+  return anew(blockIdx.y) * job.plan.band;
+}
+template <typename T>
+__device__ inline int count_rows(Job<T> const& job) {
+  return min(job.plan.band, job.plan.height - first_row(job));
 }
 
-// The same for rows that aren't whole words: the first `columns` elements of each.
-template <typename T, int R>
-__device__ inline void store_elements(unsigned const (&y)[R], T* to, int width, int rows,
-                                      int columns) {
-#pragma unroll
-  for (int r = 0; r < R; ++r)
-#pragma unroll
-    for (int q = 0; q < kWordBytes / static_cast<int>(sizeof(T)); ++q)
-      if (r < rows && q < columns) to[r * width + q] = element<T>(y[r], q);
+// They in y, for a map of it; and where they are collected: at the same place modulo 16.
+template <typename T>
+__device__ inline Byte* band_of(Job<T> const& job, int map) {
+  long long const row = static_cast<long long>(map) * job.plan.height + first_row(job);
+  return reinterpret_cast<Byte*>(job.y + row * job.plan.width);
+}
+template <typename T>
+__device__ inline Byte* collection_of(Job<T> const& job, Byte const* band) {
+  return shared_bytes() + own_bytes(job) + kTapBytes + job.plan.staged +
+         reinterpret_cast<size_t>(band) % kVectorBytes;
 }
 
-// What one block computes. blockIdx.x: its maps, one per threadIdx.y; blockIdx.y: its band.
+// Step `i` of one block: a band of a map per threadIdx.z. blockIdx.x: its channels, each in
+// plan.images images after each other, so that weights are prepared once; blockIdx.y: its band.
 template <typename T, int K, int S>
-__device__ inline void block_of_y(Job<T> const& job) {
+__device__ inline void step(Job<T> const& job, int i) {
   using Math = typename MathOf<T, K, S>::Type;
   ShuffleDepthwiseParams const& p = job.params;
   Plan const& plan = job.plan;
-  long long const last = static_cast<long long>(p.batch) * p.channels - 1;
-  long long const wanted = static_cast<long long>(blockIdx.x) * blockDim.y + threadIdx.y;
-  // threads past the last map redo it: all of a block must reach its barriers
-  long long const map = wanted < last ? wanted : last;
-  int const channel = static_cast<int>(map % p.channels);
-  long long const source = map - channel + shuffled(channel, p.groups, p.channels);
-  int const height = output_height(p), width = output_width(p);
-  int const first = static_cast<int>(blockIdx.y) * plan.band;
-  int const rows = min(plan.band, height - first);
-  int const own = static_cast<int>(threadIdx.y) * (plan.staged + plan.collected);
-  int const base = own + kVectorBytes;
+  constexpr bool kCollects = sizeof(T) != kWordBytes;
+  unsigned const channels = static_cast<unsigned>(p.channels);
+  unsigned const last = static_cast<unsigned>(plan.chunks) * channels - 1;
+  // threads past the last redo it: all of a block must reach its barriers
+  unsigned const mine = min(blockIdx.x * blockDim.z + anew(threadIdx.z), last);
+  int const chunk = static_cast<int>(mine / channels);
+  int const channel = static_cast<int>(mine - chunk * channels);
+  Byte* const taps = shared_bytes() + own_bytes(job);
+  if (i == 0) Math::prepare(p, job.w, job.bias, job.w_scale, channel, taps);
 
-  stage(Rows{reinterpret_cast<Byte const*>(job.x + source * p.height * p.width), p.height,
-             first * S - p.pad_top, (rows - 1) * S + K, p.width * static_cast<int>(sizeof(T))},
-        base, plan);
-  Math const math(p, job.w, job.bias, job.w_scale, channel);
-  T* const band = job.y + (map * height + first) * width;
-  T* to = band;
-  if (plan.collected != 0)
-    to = reinterpret_cast<T*>(shared_bytes() + own + plan.staged +
-                              reinterpret_cast<size_t>(band) % kVectorBytes);
+  int const before = min(chunk * plan.images + i, p.batch - 1) * p.channels;
+  // shuffled(), with one division
+  int const of_group = static_cast<int>(static_cast<unsigned>(channel) / p.groups);
+  long long const source =
+      before + (channel - of_group * p.groups) * plan.group_channels + of_group;
+  Rows<T> const input{job.x + source * p.height * p.width, p.height, p.width,
+                      first_row(job) * S - p.pad_top, (count_rows(job) - 1) * S + K};
+  int const base = own_bytes(job) + kTapBytes + kVectorBytes + input.place();
+  stage(input, reinterpret_cast<T*>(shared_bytes() + base));
   __syncthreads();
 
-  int const words = (width + Math::kColumns - 1) / Math::kColumns;
-  int const pitch = plan.pitch / kWordBytes;
-  Share const share = share_of(words);
-  for (int word = share.column; word < words; word += share.across) {
-    int const column = word * Math::kColumns;
-    int const left = base + (column * S - p.pad_left) * static_cast<int>(sizeof(T));
-    for (int row = share.row * Math::kRows; row < rows; row += share.down * Math::kRows) {
-      unsigned y[Math::kRows];
-      math.strip(left / kWordBytes + row * S * pitch, left % kWordBytes * 8, pitch, y);
-      int const at = row * width + column;
-      if (sizeof(T) != kWordBytes && !plan.whole)
-        store_elements(y, to + at, width, rows - row, width - column);
-      else if (rows - row >= Math::kRows)
-        store_words(y, band + at, width, Math::kRows);
-      else
-        store_words(y, band + at, width, rows - row);
-    }
-  }
-  if (plan.collected == 0) return;
+  int const map = before + channel;
+  Byte* const to = kCollects ? collection_of(job, band_of(job, map)) : band_of(job, map);
+  compute<T, K, S>(job, Math(p, taps), base, count_rows(job), to);
+  if (!kCollects && i + 1 == plan.images) return;
+  // before the next step takes the input's place
   __syncthreads();
-  write_bytes(reinterpret_cast<Byte*>(band), reinterpret_cast<Byte const*>(to),
-              rows * width * static_cast<int>(sizeof(T)));
+  if (!kCollects) return;
+  Byte* const band = band_of(job, anew(map));
+  write_bytes(band, collection_of(job, band),
+              count_rows(job) * plan.width * static_cast<int>(sizeof(T)));
 }
 
+// Blocks of a multiprocessor: what leaves each thread the registers it needs, which is more on some
+// compute capabilities.
 template <typename T, int K, int S>
-__global__ void __launch_bounds__(kBlockThreads) tiled(Job<T> job) {
-  block_of_y<T, K, S>(job);
+struct ResidentBlocks {
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
+  static constexpr int kCount = K == 3 && sizeof(T) != kWordBytes ? 3 : 2;
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
+  static constexpr int kCount = K == 3 ? 4 : S == 1 ? 3 : 2;
+#else
+  static constexpr int kCount = K == 3 ? 4 : 3;
+#endif
+};
+
+template <typename T, int K, int S>
+__global__ void __launch_bounds__(kBlockThreads, ResidentBlocks<T, K, S>::kCount)
+    tiled(Job<T> job) {
+  int const images = images_at_most(K) == 1 ? 1 : job.plan.images;
+#pragma unroll 1
+  for (int i = 0; i < images; ++i) step<T, K, S>(job, i);
 }
 
 template <typename T>

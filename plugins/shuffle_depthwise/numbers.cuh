@@ -14,16 +14,13 @@ __device__ inline float to_float(__half value) { return __half2float(value); }
 __device__ inline void from_float(float value, float* to) { *to = value; }
 __device__ inline void from_float(float value, __half* to) { *to = __float2half_rn(value); }
 
-// One or two numbers as the word that y stores.
-__device__ inline unsigned packed(float const (&value)[1]) {
-  return static_cast<unsigned>(__float_as_int(value[0]));
-}
-__device__ inline unsigned packed(float const (&value)[2]) {
+// Two numbers as the word that y stores.
+__device__ inline unsigned packed(float low, float high) {
   union {
     __half2 pair;
     unsigned word;
   } both;
-  both.pair = __floats2half2_rn(value[0], value[1]);
+  both.pair = __floats2half2_rn(low, high);
   return both.word;
 }
 
@@ -39,6 +36,7 @@ __device__ inline float weight_step(ShuffleDepthwiseParams const& p, void const*
   if (w_scale != nullptr) return w_scale[c];
   int const taps = p.kernel * p.kernel;
   float largest = 0.0f;
+#pragma unroll 1
   for (int i = 0; i < taps; ++i)
     largest = fmaxf(largest, fabsf(static_cast<float const*>(w)[c * taps + i]));
   return largest > 0.0f ? largest / 127.0f : 1.0f;
@@ -72,6 +70,31 @@ __device__ inline Rescale rescale(ShuffleDepthwiseParams const& p, void const* b
 __device__ inline unsigned requantized(float sum, Rescale const& r) {
   float const steps = fminf(fmaxf(fmaf(sum, r.factor, r.offset), r.low), 127.0f);
   return static_cast<unsigned>(__float_as_int(steps + kIntegerShift));
+}
+
+// Four of y as one word: saturated, rounded half to even; negative ones 0 where `relu` is all ones.
+__device__ inline unsigned packed_bytes(float const (&value)[4], unsigned relu) {
+#ifdef __CUDA_ARCH__
+  unsigned high, word;
+  asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, 0;"
+      : "=r"(high)
+      : "r"(__float2int_rn(value[3])), "r"(__float2int_rn(value[2])));
+  asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, %3;"
+      : "=r"(word)
+      : "r"(__float2int_rn(value[1])), "r"(__float2int_rn(value[0])), "r"(high));
+  unsigned negative;  // all ones in the bytes that are
+  asm("prmt.b32 %0, %1, 0, 0xBA98;" : "=r"(negative) : "r"(word));
+  return word & ~(negative & relu);
+#else
+  float const low = relu != 0u ? 0.0f : -128.0f;
+  unsigned word = 0u;
+#pragma unroll
+  for (int i = 0; i < 4; ++i) {
+    float const steps = fminf(fmaxf(value[i], low), 127.0f);
+    word |= (static_cast<unsigned>(__float_as_int(steps + kIntegerShift)) & 255u) << (8 * i);
+  }
+  return word;
+#endif
 }
 
 }  // namespace shuffle_depthwise

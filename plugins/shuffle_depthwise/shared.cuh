@@ -1,4 +1,4 @@
-// The block's shared memory, how rows of x get there, and how threads share rows out.
+// The block's shared memory, how rows of x get there, and how y leaves it.
 #ifndef ONNX_DEPLOY_SHUFFLE_DEPTHWISE_SHARED_CUH
 #define ONNX_DEPLOY_SHUFFLE_DEPTHWISE_SHARED_CUH
 
@@ -12,107 +12,123 @@ namespace shuffle_depthwise {
 
 using Byte = unsigned char;
 
-constexpr int kInFlight = 4;  // pieces a thread loads before it stores the first
+constexpr int kInFlight = 4;  // vectors a thread loads before it stores the first
 
 __device__ inline Byte* shared_bytes() { return reinterpret_cast<Byte*>(shared_memory); }
 
-// A thread's share of a grid of rows and columns: column `column` and every `across`-th from there,
-// in row `row` and every `down`-th from there. No division while walking.
-struct Share {
-  int column;
-  int across;
-  int row;
-  int down;
-};
-
-__device__ inline Share share_of(int columns) {
-  int const threads = static_cast<int>(blockDim.x), thread = static_cast<int>(threadIdx.x);
-  Share share;
-  share.across = min(columns, threads);
-  share.down = threads / share.across;
-  share.column = thread % share.across;
-  share.row = thread / share.across;
-  // the few threads that are over have no share
-  if (share.row >= share.down) share.column = columns;
-  return share;
+// The value, computed anew wherever this is: what follows from it isn't kept in registers through a
+// loop, for which there are none to spare.
+__device__ inline int anew(int value) {
+#ifdef __CUDA_ARCH__
+  asm volatile("" : "+r"(value));
+#endif
+  return value;
 }
 
-// The rows of x that a band needs: `count` of them from row `first`, which may lie above x, as
-// `bytes` each.
+// This thread's number among those of its map, and how many they are.
+__device__ inline int thread_of_map() {
+  return anew(threadIdx.y) * static_cast<int>(blockDim.x) + anew(threadIdx.x);
+}
+__device__ inline int threads_of_map() { return static_cast<int>(blockDim.x * blockDim.y); }
+
+// `count` elements from global to shared memory, between addresses that are equal modulo 16.
+template <typename T>
+__device__ inline void read_elements(T* to, T const* from, int count) {
+  constexpr int kEach = kVectorBytes / static_cast<int>(sizeof(T));
+  int const thread = thread_of_map(), threads = threads_of_map();
+  int const over = static_cast<int>(reinterpret_cast<size_t>(from) % kVectorBytes / sizeof(T));
+  int const lead = min((kEach - over) % kEach, count);
+  int const vectors = (count - lead) / kEach;
+  uint4 const* const source = reinterpret_cast<uint4 const*>(from + lead);
+  uint4* const target = reinterpret_cast<uint4*>(to + lead);
+#pragma unroll 1
+  for (int at = thread; at < vectors; at += kInFlight * threads) {
+    uint4 held[kInFlight];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k)
+      if (at + k * threads < vectors) held[k] = source[at + k * threads];
+#pragma unroll
+    for (int k = 0; k < kInFlight; ++k)
+      if (at + k * threads < vectors) target[at + k * threads] = held[k];
+  }
+  // the few elements on either side
+  int const rest = count - vectors * kEach;
+#pragma unroll 1
+  for (int i = thread; i < rest; i += threads) {
+    int const at = i < lead ? i : i + vectors * kEach;
+    to[at] = from[at];
+  }
+}
+
+template <typename T>
+__device__ inline void write_zeros(T* to, int count) {
+#pragma unroll 1
+  for (int i = thread_of_map(); i < count; i += threads_of_map()) to[i] = T{};
+}
+
+// The rows of x that a band needs: `count` of them from row `first`, which may lie above x.
+template <typename T>
 struct Rows {
-  Byte const* map;
+  T const* map;
   int height;
+  int width;
   int first;
   int count;
-  int bytes;
+
+  // where the first of them would lie in global memory, modulo 16
+  __device__ int place() const {
+    long long const before = static_cast<long long>(first) * width * static_cast<int>(sizeof(T));
+    return static_cast<int>((reinterpret_cast<size_t>(map) + static_cast<size_t>(before)) %
+                            kVectorBytes);
+  }
 };
 
-// Those rows to shared memory, `pitch` apart from `base` on, in pieces of type P; zeros for rows
-// outside of x, between the rows, and before the first.
-template <typename P>
-__device__ inline void stage_pieces(Rows const& rows, int base, int pitch) {
-  int const size = static_cast<int>(sizeof(P));
-  Share const share = share_of(rows.bytes / size);
-  for (int column = share.column; column < rows.bytes / size; column += share.across) {
-    for (int row = share.row; row < rows.count; row += kInFlight * share.down) {
-      P held[kInFlight];
-#pragma unroll
-      for (int k = 0; k < kInFlight; ++k) {
-        int const at = row + k * share.down, from = rows.first + at;
-        held[k] = P{};
-        if (at < rows.count && from >= 0 && from < rows.height)
-          held[k] = reinterpret_cast<P const*>(rows.map +
-                                               static_cast<long long>(from) * rows.bytes)[column];
-      }
-#pragma unroll
-      for (int k = 0; k < kInFlight; ++k) {
-        int const at = row + k * share.down;
-        if (at < rows.count)
-          reinterpret_cast<P*>(shared_bytes() + base + at * pitch)[column] = held[k];
-      }
-    }
-  }
-  int const gap = pitch - rows.bytes;
-  for (int row = static_cast<int>(threadIdx.x) - 1; row < rows.count; row += blockDim.x)
-    for (int i = 0; i < gap / size; ++i)
-      reinterpret_cast<P*>(shared_bytes() + base + row * pitch + rows.bytes)[i] = P{};
-}
-
-__device__ inline void stage(Rows const& rows, int base, Plan const& plan) {
-  if (plan.piece == 16)
-    stage_pieces<uint4>(rows, base, plan.pitch);
-  else if (plan.piece == 8)
-    stage_pieces<uint2>(rows, base, plan.pitch);
-  else if (plan.piece == 4)
-    stage_pieces<unsigned>(rows, base, plan.pitch);
-  else if (plan.piece == 2)
-    stage_pieces<unsigned short>(rows, base, plan.pitch);
-  else
-    stage_pieces<Byte>(rows, base, plan.pitch);
+// Those rows to shared memory at `to`; zeros for rows outside of x.
+template <typename T>
+__device__ inline void stage(Rows<T> const& rows, T* to) {
+  int const above = max(-rows.first, 0);
+  int const end = min(rows.count, rows.height - rows.first);
+  write_zeros(to, above * rows.width);
+  write_zeros(to + end * rows.width, (rows.count - end) * rows.width);
+  long long const before = static_cast<long long>(rows.first + above) * rows.width;
+  read_elements(to + above * rows.width, rows.map + before, (end - above) * rows.width);
 }
 
 // Bytes from shared to global memory, between addresses that are equal modulo 16.
 __device__ inline void write_bytes(Byte* to, Byte const* from, int count) {
-  int const thread = static_cast<int>(threadIdx.x), threads = static_cast<int>(blockDim.x);
+  int const thread = thread_of_map(), threads = threads_of_map();
   int const over = static_cast<int>(reinterpret_cast<size_t>(to) % kVectorBytes);
-  int const lead = min(over == 0 ? 0 : kVectorBytes - over, count);
-  int const pieces = (count - lead) / kVectorBytes;
-  for (int i = thread; i < pieces; i += threads)
+  int const lead = min((kVectorBytes - over) % kVectorBytes, count);
+  int const vectors = (count - lead) / kVectorBytes;
+#pragma unroll 2
+  for (int i = thread; i < vectors; i += threads)
     reinterpret_cast<uint4*>(to + lead)[i] = reinterpret_cast<uint4 const*>(from + lead)[i];
-  for (int i = thread; i < lead; i += threads) to[i] = from[i];
-  for (int i = lead + pieces * kVectorBytes + thread; i < count; i += threads) to[i] = from[i];
+  int const rest = count - vectors * kVectorBytes;
+#pragma unroll 1
+  for (int i = thread; i < rest; i += threads) {
+    int const at = i < lead ? i : i + vectors * kVectorBytes;
+    to[at] = from[at];
+  }
 }
 
-// The N words that start `shift` bits into word `at` of shared memory.
+// The N + 1 words of shared memory that hold N from byte `at` on.
 template <int N>
-__device__ inline void load_words(int at, int shift, unsigned (&words)[N]) {
-  unsigned const* const from = reinterpret_cast<unsigned const*>(shared_memory) + at;
-  unsigned low = from[0];
+__device__ inline void load_words(int at, unsigned (&words)[N + 1]) {
+  unsigned const* const from = reinterpret_cast<unsigned const*>(shared_bytes() + (at & ~3));
 #pragma unroll
-  for (int t = 0; t < N; ++t) {
-    unsigned const high = from[t + 1];
-    words[t] = __funnelshift_r(low, high, shift);
-    low = high;
+  for (int t = 0; t <= N; ++t) words[t] = from[t];
+}
+
+// N words from a multiple of 16, N a multiple of 4.
+template <int N>
+__device__ inline void load_vectors(Byte const* from, unsigned (&words)[N]) {
+#pragma unroll
+  for (int t = 0; t < N; t += 4) {
+    uint4 const four = *reinterpret_cast<uint4 const*>(from + t * kWordBytes);
+    words[t] = four.x;
+    words[t + 1] = four.y;
+    words[t + 2] = four.z;
+    words[t + 3] = four.w;
   }
 }
 

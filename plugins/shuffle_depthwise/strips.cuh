@@ -1,6 +1,5 @@
-// ShuffleDepthwise's arithmetic: the outputs of one 32-bit word across, R of them down, from rows
-// in shared memory. The first window starts at word `at` and the bit `shift` of it; `pitch` words
-// lie between rows.
+// ShuffleDepthwise's arithmetic: a strip of outputs, thread_columns across and thread_rows down,
+// from rows in shared memory. A row of x is read once, and used for every row of y it reaches.
 #ifndef ONNX_DEPLOY_SHUFFLE_DEPTHWISE_STRIPS_CUH
 #define ONNX_DEPLOY_SHUFFLE_DEPTHWISE_STRIPS_CUH
 
@@ -9,67 +8,136 @@
 
 namespace shuffle_depthwise {
 
-// The values of one row that the windows of a word's outputs cover, as float32.
-template <int N>
-__device__ inline void load_row(int at, int, float (&value)[N], float) {
-  float const* const from = reinterpret_cast<float const*>(shared_memory) + at;
-#pragma unroll
-  for (int j = 0; j < N; ++j) value[j] = from[j];
+// Where a strip's windows lie: the first one's first byte in shared memory, the bytes from row to
+// row, and which elements of a row are x's: from `begin` to below `end`, counted from the window.
+struct Windows {
+  int at;
+  int pitch;
+  int begin;
+  int end;
+};
+
+// All ones in those bytes of word t that lie in `begin` .. `end` (bytes).
+__device__ inline unsigned bytes_between(int begin, int end, int t) {
+  int const below = min(max(end - 4 * t, 0), 4), from = min(max(begin - 4 * t, 0), 4);
+  unsigned long long const upto = (1ull << (8 * below)) - 1;
+  return static_cast<unsigned>(upto & ~((1ull << (8 * from)) - 1));
 }
-template <int N>
-__device__ inline void load_row(int at, int shift, float (&value)[N], __half) {
-  unsigned words[(N + 1) / 2];
-  load_words(at, shift, words);
+
+// Rows of a strip's windows as words; what lies outside of x is 0. The next row is on its way while
+// one is used.
+template <typename T, int N>
+struct MaskedRows {
+  unsigned mask[N];
+  unsigned loaded[N + 1];
+
+  __device__ explicit MaskedRows(Windows const& in) {
+    int const size = static_cast<int>(sizeof(T));
 #pragma unroll
-  for (int j = 0; j < N; ++j)
-    value[j] = to_float(
-        __ushort_as_half(static_cast<unsigned short>(j % 2 == 0 ? words[j / 2] & 0xFFFFu
-                                                                : words[j / 2] >> 16)));
+    for (int t = 0; t < N; ++t)  // no padding is wider than a word
+      mask[t] = bytes_between(t == 0 ? in.begin * size : 0, in.end * size, t);
+  }
+  __device__ void load(int at) { load_words<N>(at, loaded); }
+  // the row at byte `at`, which was loaded last
+  __device__ void take(int at, unsigned (&words)[N]) const {
+    unsigned const shift = static_cast<unsigned>(at) << 3;  // modulo 32, which is what counts
+#pragma unroll
+    for (int t = 0; t < N; ++t)
+      words[t] = __funnelshift_r(loaded[t], loaded[t + 1], shift) & mask[t];
+  }
+};
+template <int N>
+struct MaskedRows<float, N> {
+  bool inside[N];
+  unsigned loaded[N];
+
+  __device__ explicit MaskedRows(Windows const& in) {
+#pragma unroll
+    for (int t = 0; t < N; ++t) inside[t] = t >= in.begin && t < in.end;
+  }
+  __device__ void load(int at) {
+    unsigned const* const from = reinterpret_cast<unsigned const*>(shared_bytes() + at);
+#pragma unroll
+    for (int t = 0; t < N; ++t) loaded[t] = from[t];
+  }
+  __device__ void take(int, unsigned (&words)[N]) const {
+#pragma unroll
+    for (int t = 0; t < N; ++t) words[t] = inside[t] ? loaded[t] : 0u;
+  }
+};
+
+__device__ inline float number_at(unsigned const* words, int j, float) {
+  return __int_as_float(static_cast<int>(words[j]));
+}
+__device__ inline float number_at(unsigned const* words, int j, __half) {
+  unsigned const word = words[j / 2];
+  return to_float(
+      __ushort_as_half(static_cast<unsigned short>(j % 2 == 0 ? word & 0xFFFFu : word >> 16)));
 }
 
 // One channel's weights and bias; float32 and float16.
 template <typename T, int K, int S>
 struct FloatMath {
-  static constexpr int kColumns = kWordBytes / static_cast<int>(sizeof(T));
-  static constexpr int kRows = thread_rows(sizeof(T) == 2, K, S);
-  float weight[K][K];
-  float bias;
+  static constexpr int kColumns = thread_columns(sizeof(T) == 2);  // kHalf is 1
+  static constexpr int kRows = thread_rows(S);
+  static constexpr int kInputs = (kRows - 1) * S + K;  // rows of x
+  static constexpr int kTaps = K * K;
+  static constexpr int kValues = (kColumns - 1) * S + K;  // of a row of x
+  static constexpr int kWords = (kValues * static_cast<int>(sizeof(T)) + 3) / 4;
+  unsigned number[(kTaps + 4) / 4 * 4];  // float32 bits of the weights, then of the bias
   bool relu;
 
-  __device__ FloatMath(ShuffleDepthwiseParams const& p, void const* w, void const* biases,
-                       float const*, int c) {
-#pragma unroll
-    for (int i = 0; i < K * K; ++i)
-      weight[i / K][i % K] = to_float(static_cast<T const*>(w)[c * K * K + i]);
-    bias = biases != nullptr ? to_float(static_cast<T const*>(biases)[c]) : 0.0f;
-    relu = p.relu != 0;
+  // Puts channel c's numbers into shared memory; all threads of a map.
+  __device__ static void prepare(ShuffleDepthwiseParams const&, void const* w, void const* biases,
+                                 float const*, int c, Byte* taps) {
+#pragma unroll 1
+    for (int i = thread_of_map(); i <= kTaps; i += threads_of_map()) {
+      float value = 0.0f;
+      if (i < kTaps)
+        value = to_float(static_cast<T const*>(w)[c * kTaps + i]);
+      else if (biases != nullptr)
+        value = to_float(static_cast<T const*>(biases)[c]);
+      reinterpret_cast<float*>(taps)[i] = value;
+    }
   }
 
-  __device__ void strip(int at, int shift, int pitch, unsigned (&y)[kRows]) const {
+  __device__ FloatMath(ShuffleDepthwiseParams const& p, Byte const* taps) : relu(p.relu != 0) {
+    load_vectors(taps, number);
+  }
+
+  // Row r of the strip is put(r, its kColumns numbers).
+  template <typename Put>
+  __device__ void strip(Windows const& in, Put const& put) const {
+    MaskedRows<T, kWords> input(in);
+    input.load(in.at);
     float sum[kRows][kColumns];
 #pragma unroll
-    for (int i = 0; i < kRows * kColumns; ++i) sum[i / kColumns][i % kColumns] = bias;
+    for (int i = 0; i < kInputs; ++i) {
+      unsigned words[kWords];
+      // with stride 2 a row ahead takes more registers than there are
+      if (S == 2 && i > 0) input.load(in.at + i * in.pitch);
+      input.take(in.at + i * in.pitch, words);
+      if (S == 1 && i + 1 < kInputs) input.load(in.at + (i + 1) * in.pitch);
+      float value[kValues];
 #pragma unroll
-    for (int i = 0; i < (kRows - 1) * S + K; ++i) {
-      float value[(kColumns - 1) * S + K];
-      load_row(at + i * pitch, shift, value, T());
+      for (int j = 0; j < kValues; ++j) value[j] = number_at(words, j, T());
 #pragma unroll
       for (int r = 0; r < kRows; ++r) {
         int const k = i - r * S;
         if (k < 0 || k >= K) continue;
 #pragma unroll
-        for (int q = 0; q < kColumns; ++q)
+        for (int q = 0; q < kColumns; ++q) {
+          if (k == 0) sum[r][q] = __int_as_float(static_cast<int>(number[kTaps]));
 #pragma unroll
           for (int j = 0; j < K; ++j)
-            sum[r][q] = fmaf(value[q * S + j], weight[k][j], sum[r][q]);
+            sum[r][q] = fmaf(value[q * S + j],
+                             __int_as_float(static_cast<int>(number[k * K + j])), sum[r][q]);
+          if (k == K - 1 && relu) sum[r][q] = fmaxf(sum[r][q], 0.0f);
+        }
+        if (k != K - 1) continue;
+        put(r, sum[r]);
+        if (put.last(r)) return;
       }
-    }
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-#pragma unroll
-      for (int q = 0; q < kColumns; ++q)
-        if (relu) sum[r][q] = fmaxf(sum[r][q], 0.0f);
-      y[r] = packed(sum[r]);
     }
   }
 };
@@ -96,63 +164,88 @@ __device__ inline unsigned window_at(unsigned const (&words)[N], int offset) {
 // One channel's weights as words for dot4, and what takes its sums to y; int8.
 template <int K, int S>
 struct IntegerMath {
-  static constexpr int kColumns = kWordBytes;
-  static constexpr int kRows = thread_rows(ShuffleDepthwiseParams::kInt8, K, S);
+  static constexpr int kColumns = thread_columns(ShuffleDepthwiseParams::kInt8);
+  static constexpr int kRows = thread_rows(S);
+  static constexpr int kInputs = (kRows - 1) * S + K;  // rows of x
   static constexpr int kGroups = (K + 3) / 4;  // words of a weight row
-  unsigned weight[K][kGroups];                 // taps 4g .. 4g + 3 of a row
-  Rescale scale;
+  static constexpr int kTaps = K * kGroups;    // words
+  static constexpr int kWords = ((kColumns - 1) * S + K + 3) / 4;
+  unsigned number[(kTaps + 2 + 3) / 4 * 4];  // taps 4g .. 4g + 3 of a row; factor, offset
+  unsigned relu;                             // all ones or none
 
-  __device__ IntegerMath(ShuffleDepthwiseParams const& p, void const* w, void const* biases,
-                         float const* w_scale, int c) {
+  __device__ static void prepare(ShuffleDepthwiseParams const& p, void const* w,
+                                 void const* biases, float const* w_scale, int c, Byte* taps) {
     float const step = weight_step(p, w, w_scale, c);
-    scale = rescale(p, biases, step, c);
-#pragma unroll
-    for (int i = 0; i < K * kGroups; ++i) weight[i / kGroups][i % kGroups] = 0u;
-#pragma unroll
-    for (int i = 0; i < K * K; ++i)
-      weight[i / K][i % K / 4] |=
-          (static_cast<unsigned>(integer_weight(p, w, step, c, i)) & 255u) << (i % K % 4 * 8);
+#pragma unroll 1
+    for (int i = thread_of_map(); i < kTaps * kWordBytes; i += threads_of_map()) {
+      int const row = i / (kGroups * kWordBytes), column = i % (kGroups * kWordBytes);
+      int const value = column < K ? integer_weight(p, w, step, c, row * K + column) : 0;
+      taps[i] = static_cast<Byte>(value);
+    }
+    if (thread_of_map() != threads_of_map() - 1) return;
+    Rescale const scale = rescale(p, biases, step, c);
+    float* const behind = reinterpret_cast<float*>(taps + kTaps * kWordBytes);
+    behind[0] = scale.factor;
+    behind[1] = scale.offset;
+  }
+
+  __device__ IntegerMath(ShuffleDepthwiseParams const& p, Byte const* taps)
+      : relu(p.relu != 0 ? ~0u : 0u) {
+    load_vectors(taps, number);
   }
 
   // Adds row k of the window to the outputs of one row.
-  template <int N>
-  __device__ void add_row(unsigned const (&words)[N], int k, int (&sum)[kColumns]) const {
+  __device__ void add_row(unsigned const (&words)[kWords], int k, int (&sum)[kColumns]) const {
 #pragma unroll
     for (int q = 0; q < kColumns; ++q) {
       int const offset = q * S;
       if (K == 3 && offset % 2 == 1) {
         // three taps fit a word at the even byte before, too: that window is there already
-        sum[q] = dot4(window_at(words, offset - 1), weight[k][0] << 8, sum[q]);
+        sum[q] = dot4(window_at(words, offset - 1), number[k] << 8, sum[q]);
         continue;
       }
 #pragma unroll
       for (int g = 0; g < kGroups; ++g)
-        sum[q] = dot4(window_at(words, offset + 4 * g), weight[k][g], sum[q]);
+        sum[q] = dot4(window_at(words, offset + 4 * g), number[k * kGroups + g], sum[q]);
     }
   }
 
-  __device__ void strip(int at, int shift, int pitch, unsigned (&y)[kRows]) const {
+  // Row r of the strip is put(r, its sums as steps of y, not yet rounded).
+  template <typename Put>
+  __device__ void strip(Windows const& in, Put const& put) const {
+    MaskedRows<signed char, kWords> input(in);
+    input.load(in.at);
+    float const factor = __int_as_float(static_cast<int>(number[kTaps]));
+    float const offset = __int_as_float(static_cast<int>(number[kTaps + 1]));
     int sum[kRows][kColumns];
 #pragma unroll
-    for (int i = 0; i < kRows * kColumns; ++i)
-      sum[i / kColumns][i % kColumns] = kIntegerShiftBits;
+    for (int i = 0; i < kInputs; ++i) {
+      unsigned words[kWords];
+      input.take(in.at + i * in.pitch, words);
+      if (i + 1 < kInputs) input.load(in.at + (i + 1) * in.pitch);
 #pragma unroll
-    for (int i = 0; i < (kRows - 1) * S + K; ++i) {
-      unsigned words[((kColumns - 1) * S + K + 3) / 4];
-      load_words(at + i * pitch, shift, words);
+      for (int r = 0; r < kRows; ++r) {
+        int const k = i - r * S;
+        if (k < 0 || k >= K) continue;
+        if (k == 0)
 #pragma unroll
-      for (int r = 0; r < kRows; ++r)
-        if (i - r * S >= 0 && i - r * S < K) add_row(words, i - r * S, sum[r]);
+          for (int q = 0; q < kColumns; ++q) sum[r][q] = kIntegerShiftBits;
+        add_row(words, k, sum[r]);
+        if (k != K - 1) continue;
+        float steps[kColumns];
+#pragma unroll
+        for (int q = 0; q < kColumns; ++q)
+          steps[q] = fmaf(__int_as_float(sum[r][q]) - kIntegerShift, factor, offset);
+        put(r, steps);
+        if (put.last(r)) return;
+      }
     }
-#pragma unroll
-    for (int r = 0; r < kRows; ++r) {
-      unsigned byte[kColumns];
-#pragma unroll
-      for (int q = 0; q < kColumns; ++q)
-        byte[q] = requantized(__int_as_float(sum[r][q]) - kIntegerShift, scale);
-      y[r] = __byte_perm(__byte_perm(byte[0], byte[1], 0x0040),
-                         __byte_perm(byte[2], byte[3], 0x0040), 0x5410);
-    }
+  }
+
+  // Four outputs as the word that y stores.
+  __device__ unsigned word(float const* steps) const {
+    float const four[4] = {steps[0], steps[1], steps[2], steps[3]};
+    return packed_bytes(four, relu);
   }
 };
 

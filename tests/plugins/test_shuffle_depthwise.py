@@ -33,6 +33,14 @@ CASES: list[Case] = [
     ((1, 2, 31, 512), 5, {"groups": 1, "pads": (2, 2, 2, 2)}),
     ((1, 3, 4, 6100), 3, {"groups": 3, "pads": (1, 1, 1, 1)}),
     ((1, 3, 6, 6101), 5, {"groups": 3, "pads": (2, 2, 2, 2), "strides": (2, 2)}),
+    ((1, 6, 57, 57), 3, {"groups": 2, "pads": (1, 1, 1, 1)}),
+    ((3, 6, 28, 30), 5, {"groups": 3, "pads": (2, 2, 2, 2)}),
+    ((1, 2, 30, 59), 3, {"groups": 1, "pads": (0, 0, 1, 1), "strides": (2, 2)}),
+    # a part of a strip is all that shared memory takes
+    ((1, 2, 9, 1300), 3, {"groups": 2, "pads": (1, 1, 1, 1)}),
+    ((1, 2, 11, 2001), 5, {"groups": 1, "pads": (2, 2, 2, 2), "strides": (2, 2)}),
+    # so many maps that a block takes several images, and the last block one of them twice
+    ((9, 32768, 3, 4), 3, {"groups": 4, "pads": (1, 1, 1, 1)}),
 ]
 FORMS = ["float32", "float16", "int8", "int8 from float w", "int8, scales from max"]
 
@@ -139,33 +147,43 @@ def test_any_shape(launch: Any, form: str) -> None:
 
 
 @pytest.mark.parametrize("form", FORMS)
-@pytest.mark.parametrize("at", [1, 9, 10, 11, 12])
+@pytest.mark.parametrize("at", [1, 9, 10, 11, 12, 16, 17, 18, 19])
 def test_arrays_at_any_address_and_threads_in_any_order(
     launch: Any, at: int, form: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("CUDA_ON_CPU_REVERSED", "1")
     inputs, attributes = arrays(CASES[at], form, seed=at)
-    for offset in (1, 3):
+    for offset in (1, 2, 3, 4, 8):
         got = on_cpu(launch, form, inputs, attributes, offset=offset)
         assert_equal(got, inputs, attributes)
 
 
 @pytest.mark.parametrize(
-    ("barrier", "reversed_"),
-    [(0, ""), (0, "1"), (1, "")],
+    ("barrier", "reversed_", "form", "at"),
+    [
+        (0, "", "float32", 12),
+        (0, "1", "float32", 12),
+        (1, "", "int8", 12),
+        (1, "", "float32", 21),  # the next image comes too early
+    ],
 )
 def test_missing_barrier_shows(
-    barrier: int, reversed_: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    barrier: int,
+    reversed_: str,
+    form: str,
+    at: int,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = shutil.copytree(PLUGINS / "shuffle_depthwise", tmp_path / "source")
     parts = (source / "kernel.cuh").read_text().split("  __syncthreads();\n")
+    assert len(parts) == 3
     parts[barrier : barrier + 2] = ["".join(parts[barrier : barrier + 2])]
     (source / "kernel.cuh").write_text("  __syncthreads();\n".join(parts))
     launch = compile_kernels("shuffle_depthwise", tmp_path, source).launch_shuffle_depthwise
     if reversed_:
         monkeypatch.setenv("CUDA_ON_CPU_REVERSED", reversed_)
-    form = "float32" if barrier == 0 else "int8"
-    inputs, attributes = arrays(CASES[12], form, seed=1)
+    inputs, attributes = arrays(CASES[at], form, seed=1)
     with pytest.raises(AssertionError):
         assert_equal(on_cpu(launch, form, inputs, attributes), inputs, attributes)
 
