@@ -74,7 +74,7 @@ __device__ inline unsigned requantized(float sum, Rescale const& r) {
 
 // Four of y as one word: saturated, rounded half to even; negative ones 0 where `relu` is all ones.
 __device__ inline unsigned packed_bytes(float const (&value)[4], unsigned relu) {
-#ifdef __CUDA_ARCH__
+#if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 720  // V100 (7.0) has no cvt.pack
   unsigned high, word;
   asm("cvt.pack.sat.s8.s32.b32 %0, %1, %2, 0;"
       : "=r"(high)
