@@ -20,6 +20,7 @@ import onnx_graphsurgeon as gs
 from deploy.surgery.affine import Affine, affine_input, affine_of, bias_of
 from deploy.surgery.graph import constant, elements, itemsize, producer, rank
 from deploy.surgery.rewrite import New, Replace, Skip
+from deploy.surgery.stored_weights import stored_weights
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 
@@ -68,9 +69,9 @@ def _folded(layer: gs.Node, front: gs.Node, data: int) -> _Folded | Skip:
         return affine
     if affine.shift.any():
         return _with_shift(layer, front.inputs[data], weight, affine)
-    folded = _finite(_scaled(layer, weight, affine.scale), weight.dtype)
-    if folded is None:
-        return Skip("the folded weights would not be finite")
+    folded = _scaled(layer, weight, affine.scale)
+    if isinstance(folded, Skip):
+        return folded
     inputs = (front.inputs[data], folded, *layer.inputs[2:])
     return _Folded((layer,), (New(layer.op, inputs, tuple(layer.outputs), layer.attrs),))
 
@@ -132,9 +133,11 @@ def _with_shift(
     bias = _constant_side(add) if add is not None else bias_of(layer, len(extra))
     if isinstance(bias, Skip):
         return bias
-    folded = _finite(_scaled(layer, weight, affine.scale), weight.dtype)
+    folded = _scaled(layer, weight, affine.scale)
+    if isinstance(folded, Skip):
+        return folded
     shifted = _finite(bias + extra, weight.dtype)
-    if folded is None or shifted is None:
+    if shifted is None:
         return Skip("the folded weights would not be finite")
     if add is None:
         attrs = {k: v for k, v in layer.attrs.items() if k != "beta"}
@@ -175,19 +178,24 @@ def _constant_side(add: gs.Node) -> np.ndarray:
     return np.asarray(side.values, np.float64)
 
 
-def _scaled(layer: gs.Node, weight: np.ndarray, scale: np.ndarray) -> np.ndarray:
-    """The weights, every input channel times its scale."""
+def _scaled(layer: gs.Node, weight: np.ndarray, scale: np.ndarray) -> np.ndarray | Skip:
+    """The weights, every input channel times its scale.
+
+    They have to keep their digits per input channel too: a small scale may be for a large input.
+    """
     factor = np.broadcast_to(scale, (_input_channels(layer, weight),))
     if layer.op == "Conv":
         # [M, C/group, ...]: output channels of group g read input channels g*C/group onwards
         group = int(layer.attrs.get("group", 1))
         grouped = weight.astype(np.float64).reshape(group, -1, *weight.shape[1:])
         shaped = factor.reshape(group, 1, -1, *(1,) * (weight.ndim - 2))
-        return np.asarray((grouped * shaped).reshape(weight.shape))
+        stored = stored_weights(grouped * shaped, weight.dtype, (0, 1), (0, 2))
+        return stored if isinstance(stored, Skip) else stored.reshape(weight.shape)
     axis = 1 if layer.attrs.get("transB", 0) else 0
     shape = [1] * weight.ndim
     shape[axis] = -1
-    return np.asarray(weight.astype(np.float64) * factor.reshape(shape))
+    scaled = weight.astype(np.float64) * factor.reshape(shape)
+    return stored_weights(scaled, weight.dtype, (0,), (1,))
 
 
 def _through(layer: gs.Node, weight: np.ndarray, shift: np.ndarray) -> np.ndarray:

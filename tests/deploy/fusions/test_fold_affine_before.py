@@ -362,3 +362,21 @@ def test_skips_a_scale_too_large_next_to_a_shift_that_is_not() -> None:
     made = conv(BN, **{n: np.asarray(v, np.float32) for n, v in constants.items()})
     made.proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight(4, 3, 3, 2) + 9, "w"))
     assert_skips(made, FOLD, "the folded weights would not be finite")
+
+
+HALF_LAYERS = {
+    "Conv": ("Conv(a, w)", (4, 3, 1, 1), 4),
+    "Conv, grouped": ("Conv<group=3>(a, w)", (6, 1, 1, 1), 6),
+    "ConvTranspose": ("ConvTranspose(a, w)", (3, 4, 1, 1), 4),
+}
+
+
+@pytest.mark.parametrize("name", HALF_LAYERS)
+def test_skips_weights_that_float16_cannot_hold(name: str) -> None:
+    """One input channel is scaled into the subnormals: the weights of the others stay large."""
+    layer, shape, out = HALF_LAYERS[name]
+    text = f"g (float16[N,3,8,6] x) => (float16[N,{out},8,6] y) {{ a = Mul(x, k) y = {layer} }}"
+    values = {"w": weight(*shape, dtype="float16"), "k": np.full((3, 1, 1), 0.5, np.float16)}
+    assert_fuses(model_from(text, values), FOLD, [name.split(",")[0]], rtol=2e-3)
+    values["k"] = np.float16([1, 1e-6, 1]).reshape(3, 1, 1)
+    assert_skips(model_from(text, values), FOLD, "too small for float16")
