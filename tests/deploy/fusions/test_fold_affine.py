@@ -435,3 +435,12 @@ def test_a_channel_scaled_by_zero_folds_in_float16() -> None:
     text = "g (float16[N,3,8,6] x) => (float16[N,4,8,6] y) { c = Conv(x, w) y = Mul(c, k) }"
     values = {"w": weight(4, 3, 1, 1, dtype="float16"), "k": np.zeros((4, 1, 1), np.float16)}
     assert_fuses(model_from(text, values), FOLD, ["Conv"])
+
+
+def test_a_channel_that_no_input_brings_to_life_folds() -> None:
+    """As in PP-OCRv4: subnormal float32 weights, which lose digits that nothing depends on."""
+    values = {"w": weight(4, 3, 1, 1), "k": np.ones((4, 1, 1), np.float32)}
+    values["w"][1] *= 1e-25
+    values["k"][1] = 3e-15
+    text = "g (float[N,3,8,6] x) => (float[N,4,8,6] y) { c = Conv(x, w) y = Mul(c, k) }"
+    assert_fuses(model_from(text, values), FOLD, ["Conv"])
