@@ -136,13 +136,13 @@ def _cancels(layer: gs.Node, weight: np.ndarray, front: gs.Node) -> str | None:
     """
     if _where_the_shift_varies(layer, weight) or (layer.op == "MatMul" and not _bias_add(layer)):
         return None  # no shift will ever be folded
-    scale, shift = np.float64(1), np.float64(0)
+    scale, shift = np.ones(()), np.zeros(())
     node: gs.Node | None = front
     while node is not None and (index := affine_input(node)) is not None:
         found = _affine(layer, node, index, _input_channels(layer, weight))
         if isinstance(found, Skip):
             return None
-        scale, shift = scale * found.scale, scale * found.shift + shift
+        scale, shift = np.asarray(scale * found.scale), np.asarray(scale * found.shift + shift)
         size, limit = np.abs(shift), _shift_limit(scale, shift)
         if (size > limit).any():
             at = np.argmax(np.where(size > limit, size, 0))
