@@ -46,7 +46,10 @@ def channel_layout(node: gs.Node) -> Replace | Skip | None:
         return Skip(f"its readers would need {built.count} slices")
     before, after = _bytes_moved(region), built.bytes_moved()
     if after >= before:
-        return Skip(f"grouped layers or outputs keep the order: {after} bytes instead of {before}")
+        return Skip(
+            "in the best order found, Split and Concat for its readers would still move "
+            f"{after} bytes, no less than the {before} moved now"
+        )
     removed, added = built.nodes()
     shuffles = sum(_is_shuffle(mover) for mover in region.movers)
     reason = f"{shuffles} shuffle{'s' if shuffles > 1 else ''} absorbed into permuted weights"

@@ -16,6 +16,7 @@ import onnx_graphsurgeon as gs
 from deploy.surgery.affine import affine_input, affine_of, bias_of
 from deploy.surgery.graph import constant, elements, producer, rank
 from deploy.surgery.rewrite import New, Replace, Skip
+from deploy.surgery.stored_weights import stored_weights
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
 
@@ -44,7 +45,9 @@ def fold_affine(node: gs.Node) -> Replace | Skip | None:
     with np.errstate(over="ignore", invalid="ignore"):
         folded = _scaled(layer, weight, affine.scale, channels)
         shifted = (bias * affine.scale + affine.shift).astype(weight.dtype)
-    if not (np.isfinite(folded).all() and np.isfinite(shifted).all()):
+    if isinstance(folded, Skip):
+        return folded
+    if not np.isfinite(shifted).all():
         return Skip("the folded weights would not be finite")
     attrs = {k: v for k, v in layer.attrs.items() if k != "beta"}
     new = New(layer.op, (layer.inputs[0], folded, shifted), (node.outputs[0],), attrs)
@@ -61,7 +64,9 @@ def _channels(layer: gs.Node, weight: np.ndarray) -> int:
     return int(weight.shape[0] if layer.attrs.get("transB", 0) else weight.shape[1])
 
 
-def _scaled(layer: gs.Node, weight: np.ndarray, scale: np.ndarray, channels: int) -> np.ndarray:
+def _scaled(
+    layer: gs.Node, weight: np.ndarray, scale: np.ndarray, channels: int
+) -> np.ndarray | Skip:
     """The weights, every output channel times its scale."""
     per_channel = np.broadcast_to(scale, (channels,))
     if layer.op == "ConvTranspose":
@@ -69,8 +74,10 @@ def _scaled(layer: gs.Node, weight: np.ndarray, scale: np.ndarray, channels: int
         group = int(layer.attrs.get("group", 1))
         grouped = weight.reshape(group, -1, *weight.shape[1:]).astype(np.float64)
         factor = per_channel.reshape(group, 1, -1, *(1,) * (weight.ndim - 2))
-        return np.asarray((grouped * factor).reshape(weight.shape).astype(weight.dtype))
+        stored = stored_weights(grouped * factor, weight.dtype, (0, 2))
+        return stored if isinstance(stored, Skip) else stored.reshape(weight.shape)
     axis = 1 if layer.op == "Gemm" and not layer.attrs.get("transB", 0) else 0
     shape = [1] * weight.ndim
     shape[axis] = channels
-    return np.asarray((weight * per_channel.reshape(shape)).astype(weight.dtype))
+    scaled = weight.astype(np.float64) * per_channel.reshape(shape)
+    return stored_weights(scaled, weight.dtype, (axis,))

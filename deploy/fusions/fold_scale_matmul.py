@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 from deploy.surgery.affine import Affine, affine_input, affine_of
 from deploy.surgery.graph import constant, elements, producer, rank
 from deploy.surgery.rewrite import New, Replace, Skip
+from deploy.surgery.stored_weights import stored_weights
 
 
 def fold_scale_matmul(node: gs.Node) -> Replace | Skip | None:
@@ -53,9 +54,10 @@ def _folded(
     node: gs.Node, product: gs.Node, add: gs.Node | None, weight: np.ndarray, scale: np.ndarray
 ) -> Replace | Skip:
     with np.errstate(over="ignore", invalid="ignore"):
-        folded = (weight.astype(np.float64) * scale).astype(weight.dtype)
-    if not np.isfinite(folded).all():
-        return Skip("the folded weights would not be finite")
+        scaled = weight.astype(np.float64) * scale
+    folded = stored_weights(scaled, weight.dtype, (weight.ndim - 1,))
+    if isinstance(folded, Skip):
+        return folded
     saved = 2 * (elements(node.outputs[0]) or 0) * weight.dtype.itemsize
     reason = f"{node.op} folded into MatMul"
     if add is None:

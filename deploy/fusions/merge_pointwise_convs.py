@@ -14,6 +14,7 @@ import onnx_graphsurgeon as gs
 from deploy.surgery.affine import bias_of
 from deploy.surgery.graph import constant, elements, producer
 from deploy.surgery.rewrite import New, Replace, Skip
+from deploy.surgery.stored_weights import stored_weights
 
 
 def merge_pointwise_convs(node: gs.Node) -> Replace | Skip | None:
@@ -41,9 +42,13 @@ def merge_pointwise_convs(node: gs.Node) -> Replace | Skip | None:
     matrix = back.reshape(back.shape[:2]).astype(np.float64)
     product = matrix @ front.reshape(front.shape[:2]).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
-        weight = product.reshape(*product.shape, *back.shape[2:]).astype(back.dtype)
         bias = (matrix @ biases[0] + biases[1]).astype(back.dtype)
-    if not (np.isfinite(weight).all() and np.isfinite(bias).all()):
+    weight = stored_weights(
+        product.reshape(*product.shape, *back.shape[2:]), back.dtype, (0,), how="merged"
+    )
+    if isinstance(weight, Skip):
+        return weight
+    if not np.isfinite(bias).all():
         return Skip("the merged weights would not be finite")
     new = New("Conv", (first.inputs[0], weight, bias), (node.outputs[0],), node.attrs)
     saved = 2 * (elements(first.outputs[0]) or 0) * back.dtype.itemsize

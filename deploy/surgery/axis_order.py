@@ -3,15 +3,16 @@
     y = op(Transpose<perm>(x))   =>   y = Transpose<order>(turned op(x))
 
 `turned` holds for every operator that has no layout of its own: elementwise ones, and those that
-name their axes. Layers with a fixed layout (Conv, MatMul, BatchNormalization, Reshape) have no
-entry. Numbers are the same bits, except that a sum over axes may add in another order.
+name their axes. Layers with a fixed layout (Conv, BatchNormalization) have no entry; `turned.py`
+says where others can't. Numbers are the same bits, except that a sum over axes may add in another
+order.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -20,6 +21,7 @@ import onnx_graphsurgeon as gs
 
 from deploy.surgery.graph import constant, rank
 from deploy.surgery.rewrite import Skip
+from deploy.surgery.turned import CAREFUL, Turned
 
 Order = tuple[int, ...]
 
@@ -31,20 +33,6 @@ _NAMES = (
     "Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor"
 )
 _ELEMENTWISE = frozenset(_NAMES.split())
-
-
-@dataclass(frozen=True)
-class Turned:
-    """A node for data that arrives untransposed.
-
-    data: which inputs carry the data and have to be untransposed too (the rest of `inputs` is
-    ready). order: the Transpose from the new outputs back to the old ones.
-    """
-
-    inputs: tuple[gs.Tensor | np.ndarray, ...]
-    data: tuple[int, ...]
-    attrs: dict[str, Any]
-    order: Order
 
 
 def permutation(node: gs.Node) -> Order | None:
@@ -286,6 +274,7 @@ _HANDLERS: dict[str, Callable[[gs.Node, Order], Turned | Skip | None]] = {
     **dict.fromkeys(("ArgMax", "ArgMin"), _arg),
     **dict.fromkeys(("QuantizeLinear", "DequantizeLinear"), _linear),
     **dict.fromkeys(("Expand", "Tile"), _per_axis),
+    **CAREFUL,
     "Concat": _concat,
     "Gather": _gather,
     "Pad": _pad,

@@ -25,6 +25,8 @@ def rounds_otherwise(node: gs.Node) -> str | None:
         return None
     if node.op in _SUMS:
         return f"{node.op} over other axes adds in another order"
+    if node.op == "Resize" and node.attrs.get("mode") == "cubic":
+        return "ONNX Runtime adds the sixteen terms of a cubic Resize in another order"
     if node.op in _BY_PLACE:
         return f"ONNX Runtime rounds {node.op} by an element's place"
     return None

@@ -15,7 +15,6 @@ import onnx_graphsurgeon as gs
 
 from deploy.surgery.axis_order import (
     Order,
-    Turned,
     data_bytes,
     in_order,
     inverse,
@@ -28,6 +27,7 @@ from deploy.surgery.axis_order import (
 from deploy.surgery.graph import is_output, producer
 from deploy.surgery.rewrite import New, Replace, Skip
 from deploy.surgery.rounding_order import rounds_otherwise
+from deploy.surgery.turned import Turned
 
 # what one region may hold, and how many nodes it looks ahead without a gain: a large graph costs no
 # more than linear time

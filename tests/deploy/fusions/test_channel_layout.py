@@ -159,7 +159,8 @@ class TestExactReaders:
           {{ {shuffled("x", "m")} y = Add (m, z) p = GlobalAveragePool (m) q = Flatten (p)
              k = Gemm (q, w) }}"""
         model = model_from(text, {"w": weight(12, 7)})
-        assert_skips(model, "channel_layout", "keep the order: .* bytes instead of 1440")
+        reason = r"for its readers would still move \d+ bytes, no less than the 1440"
+        assert_skips(model, "channel_layout", reason)
 
     def test_unknown_channels_are_named(self) -> None:
         text = f"""g (float[N,12,5,3] x, float[N,C,5,3] z) => (float[a,b,c,d] y) {SHUFFLE}

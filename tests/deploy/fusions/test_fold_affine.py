@@ -406,3 +406,41 @@ def test_a_layer_read_inside_a_branch_stays() -> None:
     """
     model = model_from(text, {"w": weight(4, 3, 3, 3), "k": weight(1)})
     assert_skips(model, FOLD, "'c' is also read by '(Relu -> u|Neg -> v)'")
+
+
+HALF_LAYERS = {
+    "Conv": ("Conv(x, w)", (4, 3, 1, 1), 4),
+    "ConvTranspose": ("ConvTranspose<group=3>(x, w)", (3, 2, 1, 1), 6),
+}
+
+
+@pytest.mark.parametrize("name", HALF_LAYERS)
+def test_skips_weights_that_float16_cannot_hold(name: str) -> None:
+    layer, shape, out = HALF_LAYERS[name]
+    text = f"g (float16[N,3,8,6] x) => (float16[N,{out},8,6] y) {{ c = {layer} y = Mul(c, k) }}"
+    scale = np.ones((out, 1, 1), np.float16)
+    values = {"w": weight(*shape, dtype="float16"), "k": scale * np.float16(0.5)}
+    assert_fuses(model_from(text, values), FOLD, [name], rtol=2e-3)
+    scale[1] = 1e-6
+    assert_skips(model_from(text, {**values, "k": scale}), FOLD, "too small for float16")
+
+
+def test_skips_a_gemm_that_float16_cannot_hold() -> None:
+    text = "g (float16[N,7] x) => (float16[N,5] y) { c = Gemm(x, w) y = Div(c, k) }"
+    values = {"w": weight(7, 5, dtype="float16") / 100, "k": np.float16([1, 1, 1, 1, 5e4])}
+    assert_skips(model_from(text, values), FOLD, "too small for float16")
+
+
+def test_a_channel_scaled_by_zero_folds_in_float16() -> None:
+    text = "g (float16[N,3,8,6] x) => (float16[N,4,8,6] y) { c = Conv(x, w) y = Mul(c, k) }"
+    values = {"w": weight(4, 3, 1, 1, dtype="float16"), "k": np.zeros((4, 1, 1), np.float16)}
+    assert_fuses(model_from(text, values), FOLD, ["Conv"])
+
+
+def test_a_channel_that_no_input_brings_to_life_folds() -> None:
+    """As in PP-OCRv4: subnormal float32 weights, which lose digits that nothing depends on."""
+    values = {"w": weight(4, 3, 1, 1), "k": np.ones((4, 1, 1), np.float32)}
+    values["w"][1] *= 1e-25
+    values["k"][1] = 3e-15
+    text = "g (float[N,3,8,6] x) => (float[N,4,8,6] y) { c = Conv(x, w) y = Mul(c, k) }"
+    assert_fuses(model_from(text, values), FOLD, ["Conv"])

@@ -323,10 +323,11 @@ def test_skips_integers_whose_scale_would_be_rounded() -> None:
     assert_skips(made, FOLD, "MatMul computes in int32")
 
 
-@pytest.mark.parametrize("front", ["Mul(x, k)", "Add(x, k)"])
-def test_skips_what_would_not_be_finite(front: str) -> None:
-    made = conv(front, k=np.float32([3e38]))
-    made.proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight(4, 3, 3, 2) + 9, "w"))
+@pytest.mark.parametrize(("front", "k", "times"), [("Mul(x, k)", 3e38, 1), ("Add(x, k)", 60, 1e37)])
+def test_skips_what_would_not_be_finite(front: str, k: float, times: float) -> None:
+    made = conv(front, k=np.float32([k]))
+    large = (weight(4, 3, 3, 2) + 9) * np.float32(times)
+    made.proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(large, "w"))
     assert_skips(made, FOLD, "the folded weights would not be finite")
 
 
@@ -362,3 +363,80 @@ def test_skips_a_scale_too_large_next_to_a_shift_that_is_not() -> None:
     made = conv(BN, **{n: np.asarray(v, np.float32) for n, v in constants.items()})
     made.proto.graph.initializer[0].CopyFrom(numpy_helper.from_array(weight(4, 3, 3, 2) + 9, "w"))
     assert_skips(made, FOLD, "the folded weights would not be finite")
+
+
+HALF_LAYERS = {
+    "Conv": ("Conv(a, w)", (4, 3, 1, 1), 4),
+    "Conv, grouped": ("Conv<group=3>(a, w)", (6, 1, 1, 1), 6),
+    "ConvTranspose": ("ConvTranspose(a, w)", (3, 4, 1, 1), 4),
+}
+
+
+@pytest.mark.parametrize("name", HALF_LAYERS)
+def test_skips_weights_that_float16_cannot_hold(name: str) -> None:
+    """One input channel is scaled into the subnormals: the weights of the others stay large."""
+    layer, shape, out = HALF_LAYERS[name]
+    text = f"g (float16[N,3,8,6] x) => (float16[N,{out},8,6] y) {{ a = Mul(x, k) y = {layer} }}"
+    values = {"w": weight(*shape, dtype="float16"), "k": np.full((3, 1, 1), 0.5, np.float16)}
+    assert_fuses(model_from(text, values), FOLD, [name.split(",")[0]], rtol=2e-3)
+    values["k"] = np.float16([1, 1e-6, 1]).reshape(3, 1, 1)
+    assert_skips(model_from(text, values), FOLD, "too small for float16")
+
+
+def _scalars(constants: dict[str, float]) -> dict[str, np.ndarray]:
+    return {name: np.float32([value]) for name, value in constants.items()}
+
+
+# what stands in front of the Conv, its constants, the shift that would be folded
+CANCELS = {
+    "years": ("Sub(x, m) a = Div(c, s)", {"m": 2015, "s": 5}, "403"),
+    "pressure": ("Sub(x, m) a = Div(c, s)", {"m": 1013.25, "s": 0.5}, "2026.5"),
+    "a Mul": ("Sub(x, m) a = Mul(c, s)", {"m": 20, "s": 100}, "2000"),
+    "scaled first": ("Mul(x, s) a = Add(c, m)", {"m": -403, "s": 0.2}, "403"),
+    "only the mean": ("Sub(x, m) a = Mul(c, s)", {"m": 101325, "s": 1}, "101325"),
+    "three": ("Div(x, m) d = Sub(c, s) a = Div(d, r)", {"m": 1000, "s": 1, "r": 0.01}, "100"),
+}
+
+
+def chain(text: str, constants: dict[str, float]) -> Model:
+    text = f"g (float[N,3,8,6] x) => (float[N,4,6,5] y) {{ c = {text} y = Conv(a, w, b) }}"
+    values = {"w": weight(4, 3, 3, 2), "b": weight(4, seed=9), **_scalars(constants)}
+    return model_from(text, values)
+
+
+@pytest.mark.parametrize("name", CANCELS)
+def test_skips_what_would_cancel(name: str) -> None:
+    text, constants, shift = CANCELS[name]
+    assert_skips(chain(text, constants), FOLD, rf"a shift of {shift}, more than \d+, would cancel")
+
+
+def test_skips_a_batchnorm_of_one_channel_far_from_zero() -> None:
+    values = {**batchnorm(3), "mean": np.float32([0, 500, 0]), "var": np.ones(3, np.float32)}
+    assert_skips(conv(BN, **values), FOLD, "more than 64, would cancel in the sums of Conv: Batch")
+
+
+# preprocessing of images
+FOLDS = {
+    "ImageNet, 0..1": ("Sub(x, m) a = Div(c, s)", {"m": 0.485, "s": 0.225}),
+    "ImageNet, 0..255": ("Sub(x, m) a = Div(c, s)", {"m": 123.675, "s": 57.375}),
+    "ImageNet, three": ("Div(x, m) d = Sub(c, s) a = Div(d, r)", {"m": 255, "s": 0.5, "r": 0.2}),
+    "-1..1": ("Div(x, m) a = Sub(c, s)", {"m": 127.5, "s": 1}),
+    "a mean": ("Sub(x, m) a = Mul(c, s)", {"m": 123.68, "s": 1}),
+    "0..1 to 0..255 less a mean": ("Mul(x, m) a = Sub(c, s)", {"m": 255, "s": 123.68}),
+}
+
+
+@pytest.mark.parametrize("name", FOLDS)
+def test_images_fold(name: str) -> None:
+    assert_fuses(chain(*FOLDS[name]), FOLD, ["Conv"])
+
+
+def test_a_scale_folds_past_a_shift_that_stays() -> None:
+    """The Conv pads with zeros, so that the mean is never folded: the Div may be."""
+    text = """
+    g (float[N,3,8,6] x) => (float[N,4,8,6] y) {
+        c = Sub(x, m)  a = Div(c, s)  y = Conv<pads=[1,1,1,1]>(a, w)
+    }
+    """
+    made = model_from(text, {"w": weight(4, 3, 3, 3), **_scalars({"m": 2015, "s": 5})})
+    assert_fuses(made, FOLD, ["Sub", "Conv"])

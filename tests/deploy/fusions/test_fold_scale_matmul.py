@@ -120,3 +120,11 @@ def test_skips_a_product_that_others_read() -> None:
     )
     made = model_from(text, {"w": weight(7, 5), "k": weight(1)})
     assert_skips(made, FOLD, "'m' is also read by 'Relu -> z'")
+
+
+def test_skips_weights_that_float16_cannot_hold() -> None:
+    text = "g (float16[N,7] x) => (float16[N,5] y) { m = MatMul(x, w) y = Mul(m, k) }"
+    values = {"w": weight(7, 5, dtype="float16"), "k": np.full(5, 0.5, np.float16)}
+    assert_fuses(model_from(text, values), FOLD, ["MatMul"], rtol=2e-3)
+    values["k"] = np.float16([1, 1, 1e-6, 1, 1])
+    assert_skips(model_from(text, values), FOLD, "too small for float16")

@@ -127,3 +127,14 @@ def test_skips_a_map_that_others_read() -> None:
     )
     made = model_from(text, {"w": weight(11, 5, 1, 1), "v": weight(4, 11, 1, 1)})
     assert_skips(made, MERGE, "'m' is also read by 'Relu -> z'")
+
+
+def test_skips_weights_that_float16_cannot_hold() -> None:
+    text = "g (float16[N,5,8,6] x) => (float16[N,4,8,6] y) { m = Conv(x, w) y = Conv(m, v) }"
+    values = {"w": weight(11, 5, 1, 1), "v": weight(4, 11, 1, 1)}
+    for scale, fits in ((0.1, True), (1e-3, False)):
+        half = {name: (array * scale).astype(np.float16) for name, array in values.items()}
+        if fits:
+            assert_fuses(model_from(text, half), MERGE, ["Conv"], rtol=5e-3)
+        else:
+            assert_skips(model_from(text, half), MERGE, "merged weights are too small for float16")

@@ -72,6 +72,18 @@ SANDWICHES: dict[str, tuple[str, dict[str, np.ndarray], str]] = {
     "Slice without axes": ("b = Slice(a, s, e)", {"s": ints(0, 2), "e": ints(9, 7)}, ""),
     "Split": ("c, d = Split<axis=2>(a, k) b = Relu(d)", {"k": ints(2, 4)}, "float[N,4,8,4]"),
     "Gather": ("b = Gather<axis=3>(a, k)", {"k": ints(3, 0, 0)}, "float[N,3,8,6]"),
+    "Resize": (
+        'b = Resize<mode="linear">(a, "", s)',
+        {"s": np.float32([1, 2, 1.5, 1])},
+        "float[N,4,16,9]",
+    ),
+    "Resize, region ignored": (
+        'b = Resize<nearest_mode="floor">(a, r, s)',
+        {"s": np.float32([1, 0.5, 2, 1]), "r": np.float32([0, 0, 0, 0, 1, 1, 1, 1])},
+        "float[N,4,4,12]",
+    ),
+    "CumSum": ("b = CumSum<reverse=1>(a, k)", {"k": np.int64(-1)}, "float[N,4,8,6]"),
+    "CumSum, exclusive": ("b = CumSum<exclusive=1>(a, k)", {"k": ints(1)}, "float[N,4,8,6]"),
     "ReduceMax": ("b = ReduceMax<axes=[1,-2]>(a)", {}, "float[N,4,1,1]"),
     "ArgMax": ("b = ArgMax<axis=-1>(a)", {}, "int64[N,1,8,6]"),
     "Softmax": ("b = Softmax(a)", {}, "float[N,4,8,6]"),
@@ -430,6 +442,8 @@ RUNTIME = (
     ("extra", "dims", "op", "reason"),
     [
         ("int64[1] k", "N,D,E,F", "y = ReduceSum(a, k)", "axes of ReduceSum .* run time"),
+        ("int64 k", "N,8,6,4", "y = CumSum(a, k)", "axis of CumSum is .* run time"),
+        ("float[4] k", "N,D,E,F", 'y = Resize(a, "", k)', "sizes of Resize .* run time"),
         ("int64[8] k", "N,D,E,F", "y = Pad(a, k)", "pads are computed at run time"),
         ("int64[4] k", "N,D,E,F", "y = Expand(a, k)", "sizes of Expand .* run time"),
         ("int64[S] k", "N,D,E,F", "y = Slice(a, k, k)", "number of starts that isn't known"),
@@ -474,13 +488,77 @@ def test_skips_an_operand_of_unknown_shape() -> None:
 
 
 def test_ops_with_a_layout_are_left_alone() -> None:
-    for op in ("BatchNormalization(a, k, k, k, k)", "MatMul(a, w)", "Reshape(a, s)"):
+    for op in ("BatchNormalization(a, k, k, k, k)", "Reshape(a, s)"):
         constants = {"k": abs(weight(8)), "w": weight(4, 4), "s": ints(0, 6, 8, 4)}
         used = {n: v for n, v in constants.items() if f" {n}" in op}
         shape = "N,6,8,4" if "Reshape" in op else "N,8,6,4"
         fused = fuse(reduced(op, f"float[{shape}]", used), [SINK])
         assert ops(fused) == ["Transpose", op.split("(")[0]]
         assert not skips(fused.decisions)
+
+
+def test_resize_to_constant_sizes() -> None:
+    model = sandwich('b = Resize(a, "", "", s)', {"s": ints(2, 12, 9, 4)}, out="float[2,4,12,9]")
+    model.proto.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 2
+    assert_fuses(model, SINK, ["Resize"], rtol=0)
+
+
+def test_resize_by_named_axes() -> None:
+    middle = 'b = Resize<mode="linear", axes=[2, -3]>(a, "", s)'
+    model = sandwich(middle, {"s": np.float32([1.5, 2])}, out="float[N,4,16,9]", opset=18)
+    assert_fuses(model, SINK, ["Resize"], rtol=0)
+
+
+HALF = {"s": np.float32([1, 2, 2, 1])}
+WHAT_STAYS: dict[str, tuple[str, dict[str, np.ndarray], str, str]] = {
+    "channels": (
+        'Resize(a, "", s)',
+        {"s": np.float32([1, 1, 1, 2])},
+        "N,8,6,8",
+        "resize an axis in front",
+    ),
+    "region": (
+        'Resize<coordinate_transformation_mode="tf_crop_and_resize">(a, r, s)',
+        {**HALF, "r": np.float32([0, 0, 0, 0, 1, 1, 1, 1])},
+        "N,16,12,4",
+        "Resize crops its axes",
+    ),
+    "aspect": (
+        'Resize<axes=[1, 2], keep_aspect_ratio_policy="not_larger">(a, "", "", s)',
+        {"s": ints(4, 4)},
+        "N,4,3,4",
+        "Resize keeps an aspect ratio",
+    ),
+    "cubic": ('Resize<mode="cubic">(a, "", s)', HALF, "N,16,12,4", "of a cubic Resize in another"),
+    "LayerNormalization": (
+        "LayerNormalization<axis=-1>(a, g)",
+        {"g": weight(4)},
+        "N,8,6,4",
+        "LayerNormalization normalizes the last axes",
+    ),
+    "MatMul": ("MatMul(a, w)", {"w": weight(4, 5)}, "N,8,6,5", "MatMul sums over the last axis"),
+    "Reshape": (
+        "Reshape(a, s)",
+        {"s": ints(0, 8, 6, 2, 2)},
+        "N,8,6,2,2",
+        "Reshape divides the axes in the order they are in",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", WHAT_STAYS)
+def test_skips_what_stays_in_its_order(name: str) -> None:
+    op, constants, dims, reason = WHAT_STAYS[name]
+    text = f"g (float[N,4,8,6] x) => (float[{dims}] y) {{ a = Transpose<{TO_NHWC}>(x) y = {op} }}"
+    assert_skips(model_from(text, constants, opset=18), SINK, reason)
+
+
+def test_skips_integers_that_resize_rounds() -> None:
+    text = (
+        f"g (uint8[N,4,8,6] x) => (uint8[N,16,12,4] y) {{ a = Transpose<{TO_NHWC}>(x) "
+        'y = Resize<mode="linear">(a, "", s) }'
+    )
+    assert_skips(model_from(text, HALF), SINK, "Resize rounds integers")
 
 
 def test_a_long_chain_takes_little() -> None:

@@ -1,0 +1,97 @@
+"""A node in another axis order, and the operators for which that takes some care."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import onnx_graphsurgeon as gs
+
+from deploy.surgery.graph import constant
+from deploy.surgery.rewrite import Skip
+
+
+@dataclass(frozen=True)
+class Turned:
+    """A node for data that arrives untransposed.
+
+    data: which inputs carry the data and have to be untransposed too (the rest of `inputs` is
+    ready). order: the Transpose from the new outputs back to the old ones.
+    """
+
+    inputs: tuple[gs.Tensor | np.ndarray, ...]
+    data: tuple[int, ...]
+    attrs: dict[str, Any]
+    order: tuple[int, ...]
+
+
+def turned_resize(node: gs.Node, perm: tuple[int, ...]) -> Turned | Skip:
+    """Resize by constants, towards the order with batch and channels in front.
+
+    ONNX Runtime and the engines have kernels that resize the axes behind those two; not all of them
+    have one for channels behind the image.
+    """
+    attrs = dict(node.attrs)
+    if attrs.get("coordinate_transformation_mode") == "tf_crop_and_resize":
+        return Skip("Resize crops its axes to a region")
+    if attrs.get("keep_aspect_ratio_policy", "stretch") != "stretch":
+        return Skip("Resize keeps an aspect ratio")
+    if attrs.get("mode", "nearest") != "nearest" and np.dtype(node.outputs[0].dtype).kind in "iu":
+        return Skip("Resize rounds integers")
+    at = 3 if len(node.inputs) > 3 and not node.inputs[3].is_empty() else 2
+    numbers = constant(node.inputs[at]) if len(node.inputs) > at else None
+    if numbers is None:
+        return Skip("the sizes of Resize are computed at run time")
+    axes = [int(axis) % len(perm) for axis in attrs.get("axes", range(len(perm)))]
+    same = node.inputs[0].shape if at == 3 else [1] * len(perm)
+    resized = [a for a, number in zip(axes, numbers, strict=True) if same[a] != number]
+    if any(perm[axis] < 2 for axis in resized):
+        return Skip("Resize would resize an axis in front of the image")
+    if "axes" in attrs:
+        attrs["axes"] = [perm[axis] for axis in axes]
+    else:
+        numbers = numbers[[perm.index(axis) for axis in range(len(perm))]]
+    # the region of interest, input 1, only counts for tf_crop_and_resize
+    inputs = [node.inputs[0], *(gs.Variable.empty() for _ in range(at - 1)), numbers]
+    return Turned(tuple(inputs), (0,), attrs, perm)
+
+
+def turned_cumsum(node: gs.Node, perm: tuple[int, ...]) -> Turned | Skip:
+    """CumSum along the axis by its other name; every row adds in the order it did."""
+    axis = constant(node.inputs[1])
+    if axis is None:
+        return Skip("the axis of CumSum is computed at run time")
+    moved = np.full(axis.shape, perm[int(axis.reshape(-1)[0]) % len(perm)], axis.dtype)
+    return Turned((node.inputs[0], moved), (0,), dict(node.attrs), perm)
+
+
+def turned_reshape(node: gs.Node, perm: tuple[int, ...]) -> Skip | None:
+    """Never; worth a word where it splits or joins channels behind an image, as shuffles do."""
+    before, after = node.inputs[0].shape, node.outputs[0].shape
+    if {len(before), len(after)} != {4, 5} or list(before[1:3]) != list(after[1:3]):
+        return None
+    return Skip("Reshape divides the axes in the order they are in")
+
+
+def turned_matmul(node: gs.Node, perm: tuple[int, ...]) -> Skip | None:
+    """Never; worth a word where a Conv would do, on images."""
+    if len(perm) != 4 or constant(node.inputs[1]) is None:
+        return None
+    return Skip("MatMul sums over the last axis")
+
+
+def turned_normalization(node: gs.Node, perm: tuple[int, ...]) -> Skip:
+    """Never, as the axes are the last ones by definition."""
+    return Skip(f"{node.op} normalizes the last axes")
+
+
+CAREFUL: dict[str, Callable[[gs.Node, tuple[int, ...]], Turned | Skip | None]] = {
+    "CumSum": turned_cumsum,
+    "LayerNormalization": turned_normalization,
+    "MatMul": turned_matmul,
+    "RMSNormalization": turned_normalization,
+    "Reshape": turned_reshape,
+    "Resize": turned_resize,
+}
