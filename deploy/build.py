@@ -26,7 +26,8 @@ def build(model: Model, target: Target, precision: Precision, folder: Path) -> N
     chosen = {
         "backend": target.backend,
         "precision": precision,
-        "engine": target.engine.model_dump(mode="json"),
+        # where this machine caches is no property of the engine, which may go to another
+        "engine": {**target.engine.model_dump(mode="json"), "cache_dir": ""},
         "rewritten": as_rows(lowered.decisions) if lowered is not model else [],
         "files": sorted(path.name for path in folder.iterdir()),
     }

@@ -25,9 +25,11 @@ from deploy.fold_input import exact_engine, fold_input
 from deploy.judge import limits_for
 from deploy.load import load, read
 from deploy.noise import seeded_feeds
+from deploy.packaging.untrusted import stored_arrays
 from deploy.parity import Limits, parity
 from deploy.recipe import OutputGate, Recipe
 from deploy.target import EngineSettings, Precision, Target, Tolerance, with_batch
+from deploy.validation import explain
 
 # of a bundle whose engine runs on another device: what ran in its place
 SIMULATION = "simulation"
@@ -78,7 +80,9 @@ def recheck(folder: Path, recipe: Recipe) -> ParityReport:
     gates = bundle.manifest["recipe"].get("outputs", {})
     own = recipe.outputs or {n: OutputGate.model_validate(row) for n, row in gates.items()}
     limits = Limits(stored.model_copy(update=changes), None, "the bundle", outputs=own)
-    feeds, expected = (_arrays(folder / "parity" / f) for f in ("samples.npz", "reference.npz"))
+    feeds, expected = (
+        stored_arrays(folder / "parity" / f) for f in ("samples.npz", "reference.npz")
+    )
     with open_candidate(folder, recipe) as engine:
         exact = _Stored(engine, expected)
         whole = whole_inputs(engine.inputs)
@@ -178,11 +182,26 @@ def _timed(path: Path, recipe: Recipe, hint: str, threads: int) -> Engine:
     return engine
 
 
+def _check_no_path(engine: EngineSettings, file: Path) -> None:
+    """An engine may come from anywhere: it doesn't choose where this machine writes."""
+    if engine.cache_dir:
+        raise BundleError(
+            f"{file}: engine.cache_dir = {engine.cache_dir[:60]!r}, a folder this machine would "
+            "write to; only a target says that, build the engine again"
+        )
+
+
 def _settings(folder: Path) -> dict[str, Any]:
     try:
         chosen = json.loads((folder / SETTINGS).read_text(encoding="utf-8"))
-        EngineSettings.model_validate(chosen["engine"])
+        engine = EngineSettings.model_validate(chosen["engine"])
+        _check_no_path(engine, folder / SETTINGS)
         return {key: chosen[key] for key in ("backend", "precision", "engine")}
+    except ValidationError as error:
+        raise BundleError(
+            f"{folder / SETTINGS}: engine: {explain(error, EngineSettings)}; no build writes that, "
+            "build it again"
+        ) from None
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{folder / SETTINGS}: damaged ({error!r}); build it again") from None
 
@@ -193,14 +212,6 @@ def _target_of(chosen: dict[str, Any], recipe: Recipe) -> Target:
     return Target.load(recipe.target).model_copy(
         update={"backend": chosen["backend"], "engine": settings}
     )
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: unreadable ({error}); build the bundle again") from None
 
 
 class _Stored(Engine):

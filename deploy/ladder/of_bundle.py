@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-import numpy as np
 from pydantic import ValidationError
 
 from calibrators.samples import Sample
@@ -23,6 +22,7 @@ from deploy.ladder.climb import Shipped, Way, ladder
 from deploy.ladder.served import Server
 from deploy.ladder.tensors import Feeding, Values
 from deploy.load import load, read
+from deploy.packaging.untrusted import stored_arrays
 from deploy.recipe import Recipe
 from deploy.surgery.graph import to_graph, to_model
 from deploy.surgery.without_qdq import remove_qdq
@@ -146,11 +146,7 @@ def _samples(folder: Path, recipe: Recipe, own: Recipe, model: Model) -> tuple[l
 def stored_samples(folder: Path, model: Model) -> list[Sample]:
     """The parity samples of a bundle."""
     path = folder / "parity" / "samples.npz"
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            feeds = {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: unreadable ({error}); build the bundle again") from None
+    feeds = stored_arrays(path)
     whole = whole_inputs(model.inputs)
     count = min(SAMPLES, len(next(iter(feeds.values()))))
     return [

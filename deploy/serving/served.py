@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from deploy.artifacts.bundle import MANIFEST
+from deploy.errors import BundleError
 from deploy.serving.bundle_check import check
 from deploy.serving.compiled import Compiled
 from deploy.serving.engine_threads import EngineThreads, Run
@@ -137,6 +138,11 @@ class Served:
             number = found or int(old.number) + 1
             _log.info("loading version %d from %s", number, folder)
             new = await asyncio.to_thread(Version, self._options, number, self._observe)
+            try:
+                _check_same_ports(old, new, folder)
+            except BundleError:
+                await new.close()
+                raise
             self.version = new
             _log.info("version %s of %s is served", new.number, self.name)
             task = asyncio.create_task(old.close())
@@ -159,6 +165,40 @@ def version_folder(bundle: Path) -> tuple[int | None, Path]:
         return None, bundle
     newest = max(numbered, key=lambda p: int(p.name))
     return int(newest.name), newest
+
+
+def _check_same_ports(old: Version, new: Version, folder: Path) -> None:
+    """BundleError unless clients of the old version can go on as they do: the same names, types
+    and shapes, save that any number of rows may be taken where it was fixed."""
+    sides = ((old.inputs, new.inputs), (old.outputs, new.outputs))
+    if not all(_takes_over(*side) for side in sides):
+        raise BundleError(
+            f"{folder}: version {new.number} is {_signature(new)}; version {old.number}, which is "
+            f"served, is {_signature(old)}; serve another model by a server of its own"
+        )
+
+
+def _takes_over(old: tuple[Port, ...], new: tuple[Port, ...]) -> bool:
+    given, found = ({port.name: port for port in ports} for ports in (old, new))
+    return given.keys() == found.keys() and all(
+        found[name].kind == port.kind
+        and len(found[name].shape) == len(port.shape)
+        and found[name].shape[1:] == port.shape[1:]
+        and found[name].shape[:1] in (port.shape[:1], (None,))
+        for name, port in given.items()
+    )
+
+
+def _signature(version: Version) -> str:
+    return f"{_listed(version.inputs)} -> {_listed(version.outputs)}"
+
+
+def _listed(ports: tuple[Port, ...]) -> str:
+    rows = (
+        (p.name, p.kind.name, ", ".join("any" if d is None else str(d) for d in p.shape))
+        for p in ports
+    )
+    return ", ".join(f"{name} {kind} [{dims}]" for name, kind, dims in rows)
 
 
 def _any_rows(ports: tuple[Port, ...]) -> tuple[Port, ...]:

@@ -18,7 +18,8 @@ from asked import (
     infer_grpc,
     infer_json,
 )
-from serving_bundles import scaled, scaled_truth
+from openvino import opset13 as ops
+from serving_bundles import bundle, named, parameter, scaled, scaled_truth
 
 from deploy.serving.compiled import Runner
 
@@ -114,6 +115,77 @@ def test_a_bad_new_version_leaves_the_old_one(start: Callable[..., Any], tmp_pat
     assert (
         'deploy_reloads_total{result="failed"} 1.0' in ask(running, "GET", "/metrics").body.decode()
     )
+
+
+def wide(folder: Path) -> Path:
+    """Another width."""
+    x = parameter("x", [-1, 5])
+    return bundle(folder, [named(ops.multiply(x, x), "y")], [x])
+
+
+def other_type(folder: Path) -> Path:
+    """Another type of the input."""
+    x = parameter("x", [-1, 3], "i32")
+    return bundle(folder, [named(ops.convert(x, "f32"), "y")], [x])
+
+
+def other_output(folder: Path) -> Path:
+    """Another name of the output."""
+    x = parameter("x", [-1, 3])
+    return bundle(folder, [named(ops.multiply(x, x), "z")], [x])
+
+
+def one_more(folder: Path) -> Path:
+    """Another output besides."""
+    x = parameter("x", [-1, 3])
+    ends = [named(ops.multiply(x, x), "y"), named(ops.add(x, x), "z")]
+    return bundle(folder, ends, [x])
+
+
+def fixed_rows(folder: Path) -> Path:
+    """Exactly two rows, which depend on each other."""
+    x = parameter("x", [2, 3])
+    mean = ops.reduce_mean(x, ops.constant(np.int64(0)), keep_dims=True)
+    return bundle(folder, [named(ops.subtract(x, mean), "y")], [x])
+
+
+@pytest.mark.parametrize(
+    ("make", "new"),
+    [
+        (wide, "x FP32 [any, 5] -> y FP32 [any, 5]"),
+        (other_type, "x INT32 [any, 3] -> y FP32 [any, 3]"),
+        (other_output, "x FP32 [any, 3] -> z FP32 [any, 3]"),
+        (one_more, "x FP32 [any, 3] -> y FP32 [any, 3], z FP32 [any, 3]"),
+        (fixed_rows, "x FP32 [2, 3] -> y FP32 [2, 3]"),
+    ],
+)
+def test_another_model_doesnt_take_its_clients_over(
+    make: Callable[[Path], Path],
+    new: str,
+    start: Callable[..., Any],
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    scaled(tmp_path / "v" / "1")
+    running = start(tmp_path / "v", name="fixed")
+    make(tmp_path / "v" / "2")
+    answer = ask(running, "POST", "/v2/repository/models/fixed/load", b"")
+    said = f"version 2 is {new}; version 1, which is served, is x FP32 [any, 3] -> y FP32 [any, 3]"
+    assert answer.status == 400
+    assert said in answer.error
+    assert answer.error.endswith("version 1 stays")
+    assert said in caplog.text
+    again = infer_json(running, X)
+    assert again.json["model_version"] == "1"
+    np.testing.assert_array_equal(again.tensor(), scaled_truth(X))
+
+
+def test_any_rows_take_over_from_fixed_ones(start: Callable[..., Any], tmp_path: Path) -> None:
+    fixed_rows(tmp_path / "v" / "1")
+    running = start(tmp_path / "v")
+    scaled(tmp_path / "v" / "2")
+    assert ask(running, "POST", "/v2/repository/models/tiny/load", b"").status == 200
+    np.testing.assert_array_equal(infer_json(running, X).tensor(), scaled_truth(X))
 
 
 def test_the_newest_of_a_folder_of_versions(start: Callable[..., Any], tmp_path: Path) -> None:
