@@ -18,7 +18,10 @@ from deploy.packaging.written import Written
 _ROOT = Path(deploy.__file__).parent
 _TEMPLATES = _ROOT / "packaging" / "docker"
 # all of this project that the light server imports
-_SOURCES = ("__init__.py", "errors.py", "files.py", "artifacts/__init__.py", "artifacts/bundle.py")
+_SOURCES = (
+    *("__init__.py", "errors.py", "files.py"),
+    *("artifacts/__init__.py", "artifacts/bundle.py", "artifacts/untrusted.py"),
+)
 
 
 def docker(served: Served, folder: Path, options: PackageOptions) -> Written:
