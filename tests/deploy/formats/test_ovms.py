@@ -55,6 +55,10 @@ def model(content: Any) -> dict[str, Any]:
         (lambda c: model(c).update(nireq=-1), "nireq = -1"),
         (lambda c: model(c).update(nireq=True), "nireq = True"),
         (lambda c: model(c).update(plugin_config="x"), "plugin_config = 'x'"),
+        (
+            lambda c: model(c)["plugin_config"].update(PERFORMANCE_HINT="FAST"),
+            "PERFORMANCE_HINT = 'FAST'; it takes LATENCY, THROUGHPUT, CUMULATIVE_THROUGHPUT",
+        ),
         (lambda c: model(c).update(model_version_policy={"newest": {}}), "model_version_policy"),
         (lambda c: model(c).update(name="../x"), "can't be the name"),
         (lambda c: model(c).update(base_path="/models/../etc"), "leads out of /models"),
@@ -79,6 +83,7 @@ def test_what_the_server_would_refuse(
         lambda c: model(c).update(batch_size="auto", shape={"image": "auto"}, allow_cache=True),
         lambda c: model(c).update(base_path="/elsewhere/digits"),
         lambda c: c.update(pipeline_config_list=[]),
+        lambda c: model(c)["plugin_config"].update(PERFORMANCE_HINT="CUMULATIVE_THROUGHPUT"),
         lambda c: model(c).update(model_version_policy={"specific": {"versions": [2]}}),
     ],
 )
