@@ -109,3 +109,11 @@ def test_a_tensorrt_engine_is_refused(tensorrt: Path, tmp_path: Path) -> None:
 def test_grouping_is_refused(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="--max-batch 8: OpenVINO Model Server doesn't group"):
         package_bundle(digits, "ovms", tmp_path / "p", None, PackageOptions(max_batch=8))
+
+
+def test_the_server_is_of_the_release_that_built_the_engine(digits: Path, tmp_path: Path) -> None:
+    made = package_bundle(digits, "ovms", tmp_path / "p", None, PackageOptions())
+    built = json.loads((digits / "manifest.json").read_text())["tools"]["openvino"]
+    release = ".".join(built.split(".")[:2])
+    assert f" openvino/model_server:{release} --config_path" in made.command
+    assert any(f"OpenVINO {built}" in note for note in made.written.notes)
