@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -46,7 +47,7 @@ def ovms(served: Served, folder: Path, options: PackageOptions) -> Written:
     load = "".join(f" --cpu_extension {path}" for path in extensions)
     return Written(
         command=f"docker run --rm -p 9000:9000 -p 8000:8000 -v {{folder}}:{MODELS}:ro "
-        f"openvino/model_server:latest --config_path {MODELS}/{_CONFIG} --port 9000 "
+        f"openvino/model_server:{_tag(served)} --config_path {MODELS}/{_CONFIG} --port 9000 "
         f"--rest_port 8000{load}",
         notes=tuple(_notes(served, why_fixed)),
     )
@@ -85,12 +86,22 @@ def _config(served: Served, options: PackageOptions) -> dict[str, Any]:
     }
 
 
+def _built_with(served: Served) -> str:
+    tools = served.bundle.manifest["tools"]
+    return str(tools.get("openvino", "")) if isinstance(tools, dict) else ""
+
+
+def _tag(served: Served) -> str:
+    """The server's release with that OpenVINO: its first two numbers, as the images are named."""
+    found = re.match(r"\d+\.\d+", _built_with(served))
+    return found.group() if found else "latest"
+
+
 def _notes(served: Served, why_fixed: str) -> list[str]:
     notes = []
     if why_fixed:
         notes.append(f"requests take exactly the engine's shapes: {why_fixed}")
-    tools = served.bundle.manifest["tools"]
-    built = str(tools.get("openvino", "")) if isinstance(tools, dict) else ""
+    built = _built_with(served)
     if built:
         notes.append(f"built with OpenVINO {built}; take a server of that release or a newer one")
     return notes

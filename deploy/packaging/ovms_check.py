@@ -47,6 +47,7 @@ _KEYS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "allow_cache": (lambda v: isinstance(v, bool), "true or false"),
     "custom_loader_options": (lambda v: isinstance(v, dict), "a table"),
 }
+_HINTS = ("LATENCY", "THROUGHPUT", "CUMULATIVE_THROUGHPUT")
 # they were in earlier releases; 2026.4 refuses a configuration with one of them
 _REMOVED = (
     *("stateful", "low_latency_transformation", "max_sequence_number"),
@@ -103,6 +104,7 @@ def _model(config: dict[str, Any], folder: Path) -> Iterator[str]:
         elif not _KEYS[key][0](value):
             yield f"{key} = {value!r}; it is {_KEYS[key][1]}"
     yield from _policy(config.get("model_version_policy"))
+    yield from _hint(config.get("plugin_config"))
     if isinstance(config.get("name"), str):
         try:
             checked_name(config["name"])
@@ -119,6 +121,12 @@ def _policy(policy: Any) -> Iterator[str]:
     allowed = {"all", "latest", "specific"}
     if len(policy) != 1 or not set(policy) <= allowed:
         yield f"model_version_policy {sorted(policy)}; give one of all, latest, specific"
+
+
+def _hint(plugin: Any) -> Iterator[str]:
+    hint = plugin.get("PERFORMANCE_HINT", _HINTS[0]) if isinstance(plugin, dict) else _HINTS[0]
+    if hint not in _HINTS:
+        yield f"plugin_config.PERFORMANCE_HINT = {str(hint)[:60]!r}; it takes {', '.join(_HINTS)}"
 
 
 def _files(base: str, folder: Path) -> Iterator[str]:

@@ -12,12 +12,10 @@ from deploy.errors import BundleError, RecipeError
 from deploy.files import folder_aside, json_bytes, sha256_of, write_aside
 from deploy.packaging.model_name import checked_name
 from deploy.packaging.options import PackageOptions
+from deploy.packaging.record import RECORD, SCHEMA_VERSION, changes_since
 from deploy.packaging.served import served
 from deploy.packaging.untrusted import load_servable
 from deploy.packaging.written import Written
-
-RECORD = "package.json"
-SCHEMA_VERSION = 1
 
 
 @dataclass(frozen=True)
@@ -57,14 +55,18 @@ def package_bundle(
 
 
 def check_package(folder: Path) -> tuple[str, list[str]]:
-    """The format of a folder, and what a server would refuse in it; RecipeError for no package."""
+    """The format of a folder, and what a server would refuse in it or isn't as it was packaged.
+
+    RecipeError for no package.
+    """
     if not folder.is_dir():
         raise RecipeError(f"{folder}: no such folder; --check takes one that `package` wrote")
     names = registry.names("format")
     for form in names:
         module = registry.module("format", form)
         if module.recognizes(folder):
-            problems: list[str] = module.check(folder)
+            # what isn't as it was packaged is never opened: a pipe has no end
+            problems: list[str] = changes_since(folder) or module.check(folder)
             return form, problems
     raise RecipeError(f"{folder}: no package of {', '.join(names)}; give the folder of one")
 

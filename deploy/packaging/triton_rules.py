@@ -18,6 +18,8 @@ MODEL_FILES = {"openvino": "model.xml", "tensorrt": "model.plan"}
 _KINDS = {"openvino": ("KIND_CPU", "KIND_AUTO"), "tensorrt": ("KIND_GPU", "KIND_AUTO")}
 _PLATFORMS = {"tensorrt_plan": "tensorrt"}
 _SWITCHES = ("YES", "NO")
+# every instance holds threads, memory and, on a GPU, a context of its own
+_MOST_INSTANCES = 64
 _NUMBER = "a number from 0 up"
 # openvino_backend db19304, README and openvino.cc: what its parameters may say
 _PARAMETERS: dict[str, tuple[str, ...]] = {
@@ -38,6 +40,7 @@ def broken_rules(config: Any, folder: Path, versions: list[int]) -> list[str]:
     """Complaints about a parsed config in its model folder, with the versions that lie there."""
     rules: tuple[Callable[[Any], Iterable[str]], ...] = (
         _backend,
+        _ensemble,
         _batch_size,
         _dynamic_batching,
         _ports,
@@ -78,6 +81,14 @@ def _backend(config: Any) -> Iterator[str]:
         yield f"platform {config.platform!r} is not of backend {config.backend!r}; leave it out"
     if "/" in config.default_model_filename or config.default_model_filename.startswith("."):
         yield f"default_model_filename {config.default_model_filename!r} is not a plain file name"
+
+
+def _ensemble(config: Any) -> Iterator[str]:
+    if config.HasField("ensemble_scheduling"):
+        yield (
+            "ensemble_scheduling: an ensemble runs other models and has no engine of its own; give "
+            "it a folder of its own and leave it out here"
+        )
 
 
 def _batch_size(config: Any) -> Iterator[str]:
@@ -148,6 +159,11 @@ def _instances(config: Any) -> Iterator[str]:
         # 0 is what an absent count reads as, and means 1
         if group.count < 0:
             yield f"instance_group count {group.count}; it is 1 or more"
+        if group.count > _MOST_INSTANCES:
+            yield (
+                f"instance_group count {group.count}; at most {_MOST_INSTANCES} on a device, each "
+                "holds threads and memory of its own"
+            )
         if allowed and kind not in allowed:
             yield f"instance_group {kind}; backend {config.backend!r} runs on {allowed[0]}"
         if group.gpus and kind not in ("KIND_GPU", "KIND_AUTO"):

@@ -20,6 +20,7 @@ from deploy.errors import BundleError, one_line
 _ARRAY_BYTES = 2 * 2**30
 # these are written into configurations, Dockerfiles and requirements
 _PLAIN = {
+    "model.name": re.compile(r".*", re.DOTALL),
     "precision": re.compile(r"fp32|fp16|bf16|int8"),
     "target": re.compile(r"[A-Za-z0-9][A-Za-z0-9_. -]{0,63}"),
     "model.sha256": re.compile(r"[0-9a-f]{64}"),

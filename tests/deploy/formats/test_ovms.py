@@ -55,6 +55,10 @@ def model(content: Any) -> dict[str, Any]:
         (lambda c: model(c).update(nireq=-1), "nireq = -1"),
         (lambda c: model(c).update(nireq=True), "nireq = True"),
         (lambda c: model(c).update(plugin_config="x"), "plugin_config = 'x'"),
+        (
+            lambda c: model(c)["plugin_config"].update(PERFORMANCE_HINT="FAST"),
+            "PERFORMANCE_HINT = 'FAST'; it takes LATENCY, THROUGHPUT, CUMULATIVE_THROUGHPUT",
+        ),
         (lambda c: model(c).update(model_version_policy={"newest": {}}), "model_version_policy"),
         (lambda c: model(c).update(name="../x"), "can't be the name"),
         (lambda c: model(c).update(base_path="/models/../etc"), "leads out of /models"),
@@ -79,6 +83,7 @@ def test_what_the_server_would_refuse(
         lambda c: model(c).update(batch_size="auto", shape={"image": "auto"}, allow_cache=True),
         lambda c: model(c).update(base_path="/elsewhere/digits"),
         lambda c: c.update(pipeline_config_list=[]),
+        lambda c: model(c)["plugin_config"].update(PERFORMANCE_HINT="CUMULATIVE_THROUGHPUT"),
         lambda c: model(c).update(model_version_policy={"specific": {"versions": [2]}}),
     ],
 )
@@ -104,3 +109,11 @@ def test_a_tensorrt_engine_is_refused(tensorrt: Path, tmp_path: Path) -> None:
 def test_grouping_is_refused(digits: Path, tmp_path: Path) -> None:
     with pytest.raises(RecipeError, match="--max-batch 8: OpenVINO Model Server doesn't group"):
         package_bundle(digits, "ovms", tmp_path / "p", None, PackageOptions(max_batch=8))
+
+
+def test_the_server_is_of_the_release_that_built_the_engine(digits: Path, tmp_path: Path) -> None:
+    made = package_bundle(digits, "ovms", tmp_path / "p", None, PackageOptions())
+    built = json.loads((digits / "manifest.json").read_text())["tools"]["openvino"]
+    release = ".".join(built.split(".")[:2])
+    assert f" openvino/model_server:{release} --config_path" in made.command
+    assert any(f"OpenVINO {built}" in note for note in made.written.notes)

@@ -58,7 +58,7 @@ def test_each_is_refused_with_its_reason(broken: Broken, repository: Path) -> No
     [
         ("dynamic_batching {", "dynamic_batching { preferred_batch_size: [2, 8]"),
         ("dynamic_batching {", "dynamic_batching { max_queue_delay_microseconds: 100"),
-        ("count: 1", "count: 2"),
+        ("count: 1", "count: 64"),
         ("versions: 1", "versions: [1]"),
         ('string_value: "LATENCY"', 'string_value: "throughput"'),
         ("KIND_CPU", "KIND_AUTO"),
@@ -83,6 +83,14 @@ def test_what_a_server_takes_is_accepted(old: str, new: str, repository: Path) -
         (lambda c: c.replace("TYPE_FP32", "TYPE_FP16"), "TYPE_FP16, the model has TYPE_FP32"),
         (lambda c: c.replace("TYPE_FP32", "TYPE_BF16"), "backend doesn't take"),
         (lambda c: c.replace("zero_data: true", ""), "no data; give zero_data"),
+        (lambda c: c.replace("count: 1", "count: 65"), "count 65; at most 64 on a device"),
+        (
+            lambda c: (
+                c[: c.index("dynamic_batching")]
+                + 'ensemble_scheduling { step { model_name: "digits" } }\n'
+            ),
+            "ensemble_scheduling: an ensemble runs other models",
+        ),
         (
             lambda c: c.replace("zero_data: true", 'input_data_file: "../../secret"'),
             "leads out of the model's warmup folder",

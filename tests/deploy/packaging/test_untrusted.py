@@ -228,3 +228,9 @@ def test_nothing_is_unpickled(bundle: Path, tmp_path: Path) -> None:
     rewritten(bundle)
     refused(bundle, tmp_path, "pickled objects, which are never loaded")
     assert not ran.exists()
+
+
+@pytest.mark.parametrize("name", [5, None, ["digits"]])
+def test_a_model_without_a_name(name: object, bundle: Path, tmp_path: Path) -> None:
+    rewritten(bundle, model={"name": name, "sha256": "0" * 64})
+    refused(bundle, tmp_path, r"model\.name is ")

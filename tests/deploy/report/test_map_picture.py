@@ -15,6 +15,7 @@ from report_content import EVIL, decision, int8_content, text_of
 
 from deploy.report.html import render, vendored_plotly
 from deploy.report.map_picture import drawn_map
+from deploy.report.map_words import TYPES
 
 pytestmark = pytest.mark.slow
 
@@ -258,3 +259,14 @@ def test_keys_clicks_search_and_the_switch(page: str, tmp_path: Path) -> None:
         "INT8 then 42.6 dB other colour",
         "zoom 1.4",
     ]
+
+
+def test_every_type_has_a_colour_of_its_own_in_every_theme() -> None:
+    css = (Path(__file__).parents[3] / "deploy/report/page_map.css").read_text()
+    found = {n: re.search(rf"\.t-{n} {{ --by-type: var\((--[\w-]+)\)", css) for n in TYPES}
+    names = [match.group(1) for match in found.values() if match]
+    assert len(set(names)) == len(TYPES)
+    # what only moves data is the page's own grey, in light and in dark
+    own = [name for name in names if name != "--sunk"]
+    for values in zip(*(re.findall(rf"{name}: (#\w+)", css) for name in own), strict=True):
+        assert len({*values, "#f0f2f4", "#20262d"}) == len(own) + 2
