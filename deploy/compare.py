@@ -15,6 +15,7 @@ from calibrators.samples import Sample
 from deploy.artifacts.bundle import Bundle
 from deploy.artifacts.engine import Engine
 from deploy.artifacts.parity import ParityReport
+from deploy.artifacts.stored_arrays import stored_arrays
 from deploy.backends import reference
 from deploy.batches import fixed_batch, whole_inputs
 from deploy.bench import latency, throughput
@@ -25,7 +26,6 @@ from deploy.fold_input import exact_engine, fold_input
 from deploy.judge import limits_for
 from deploy.load import load, read
 from deploy.noise import seeded_feeds
-from deploy.packaging.untrusted import stored_arrays
 from deploy.parity import Limits, parity
 from deploy.recipe import OutputGate, Recipe
 from deploy.target import EngineSettings, Precision, Target, Tolerance, with_batch

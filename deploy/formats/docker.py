@@ -20,7 +20,8 @@ _TEMPLATES = _ROOT / "packaging" / "docker"
 # all of this project that the light server imports
 _SOURCES = (
     *("__init__.py", "errors.py", "files.py"),
-    *("artifacts/__init__.py", "artifacts/bundle.py", "artifacts/untrusted.py"),
+    *("artifacts/__init__.py", "artifacts/bundle.py"),
+    *("artifacts/stored_arrays.py", "artifacts/untrusted.py"),
 )
 
 

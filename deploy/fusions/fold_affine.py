@@ -15,8 +15,8 @@ import onnx_graphsurgeon as gs
 
 from deploy.surgery.affine import affine_input, affine_of, bias_of
 from deploy.surgery.graph import constant, elements, producer, rank
+from deploy.surgery.representable import representable
 from deploy.surgery.rewrite import New, Replace, Skip
-from deploy.surgery.stored_weights import stored_weights
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm")
 
@@ -74,10 +74,10 @@ def _scaled(
         group = int(layer.attrs.get("group", 1))
         grouped = weight.reshape(group, -1, *weight.shape[1:]).astype(np.float64)
         factor = per_channel.reshape(group, 1, -1, *(1,) * (weight.ndim - 2))
-        stored = stored_weights(grouped * factor, weight.dtype, (0, 2))
+        stored = representable(grouped * factor, weight.dtype, (0, 2))
         return stored if isinstance(stored, Skip) else stored.reshape(weight.shape)
     axis = 1 if layer.op == "Gemm" and not layer.attrs.get("transB", 0) else 0
     shape = [1] * weight.ndim
     shape[axis] = channels
     scaled = weight.astype(np.float64) * per_channel.reshape(shape)
-    return stored_weights(scaled, weight.dtype, (axis,))
+    return representable(scaled, weight.dtype, (axis,))

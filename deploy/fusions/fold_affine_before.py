@@ -26,8 +26,8 @@ import onnx_graphsurgeon as gs
 
 from deploy.surgery.affine import Affine, affine_input, affine_of, bias_of
 from deploy.surgery.graph import constant, elements, itemsize, producer, rank
+from deploy.surgery.representable import representable
 from deploy.surgery.rewrite import New, Replace, Skip
-from deploy.surgery.stored_weights import stored_weights
 
 _LAYERS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
 # how large a shift may be: where it may centre data of any spread, and where only the mean goes
@@ -237,13 +237,13 @@ def _scaled(layer: gs.Node, weight: np.ndarray, scale: np.ndarray) -> np.ndarray
         group = int(layer.attrs.get("group", 1))
         grouped = weight.astype(np.float64).reshape(group, -1, *weight.shape[1:])
         shaped = factor.reshape(group, 1, -1, *(1,) * (weight.ndim - 2))
-        stored = stored_weights(grouped * shaped, weight.dtype, (0, 1), (0, 2))
+        stored = representable(grouped * shaped, weight.dtype, (0, 1), (0, 2))
         return stored if isinstance(stored, Skip) else stored.reshape(weight.shape)
     axis = 1 if layer.attrs.get("transB", 0) else 0
     shape = [1] * weight.ndim
     shape[axis] = -1
     scaled = weight.astype(np.float64) * factor.reshape(shape)
-    return stored_weights(scaled, weight.dtype, (0,), (1,))
+    return representable(scaled, weight.dtype, (0,), (1,))
 
 
 def _through(layer: gs.Node, weight: np.ndarray, shift: np.ndarray) -> np.ndarray:

@@ -13,8 +13,8 @@ import onnx_graphsurgeon as gs
 
 from deploy.surgery.affine import Affine, affine_input, affine_of
 from deploy.surgery.graph import constant, elements, producer, rank
+from deploy.surgery.representable import representable
 from deploy.surgery.rewrite import New, Replace, Skip
-from deploy.surgery.stored_weights import stored_weights
 
 
 def fold_scale_matmul(node: gs.Node) -> Replace | Skip | None:
@@ -55,7 +55,7 @@ def _folded(
 ) -> Replace | Skip:
     with np.errstate(over="ignore", invalid="ignore"):
         scaled = weight.astype(np.float64) * scale
-    folded = stored_weights(scaled, weight.dtype, (weight.ndim - 1,))
+    folded = representable(scaled, weight.dtype, (weight.ndim - 1,))
     if isinstance(folded, Skip):
         return folded
     saved = 2 * (elements(node.outputs[0]) or 0) * weight.dtype.itemsize

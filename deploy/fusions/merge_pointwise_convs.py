@@ -13,8 +13,8 @@ import onnx_graphsurgeon as gs
 
 from deploy.surgery.affine import bias_of
 from deploy.surgery.graph import constant, elements, producer
+from deploy.surgery.representable import representable
 from deploy.surgery.rewrite import New, Replace, Skip
-from deploy.surgery.stored_weights import stored_weights
 
 
 def merge_pointwise_convs(node: gs.Node) -> Replace | Skip | None:
@@ -43,7 +43,7 @@ def merge_pointwise_convs(node: gs.Node) -> Replace | Skip | None:
     product = matrix @ front.reshape(front.shape[:2]).astype(np.float64)
     with np.errstate(over="ignore", invalid="ignore"):
         bias = (matrix @ biases[0] + biases[1]).astype(back.dtype)
-    weight = stored_weights(
+    weight = representable(
         product.reshape(*product.shape, *back.shape[2:]), back.dtype, (0,), how="merged"
     )
     if isinstance(weight, Skip):

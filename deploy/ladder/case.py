@@ -21,6 +21,7 @@ from onnx import helper
 
 from deploy.artifacts.ladder import Culprit
 from deploy.artifacts.model import Model
+from deploy.artifacts.stored_arrays import stored_arrays
 from deploy.backends import reference
 from deploy.errors import BundleError
 from deploy.files import folder_aside, json_bytes, write_aside
@@ -78,7 +79,7 @@ def replay(folder: Path) -> Replayed:
     """Run a case again; BundleError when the folder holds none."""
     case = _read(folder)
     tensor = case.culprit.tensor
-    inputs, expected = (_arrays(folder / f"{name}.npz") for name in ("inputs", "expected"))
+    inputs, expected = (stored_arrays(folder / f"{name}.npz") for name in ("inputs", "expected"))
     if case.precision:
         found = engine_steps(
             folder / _ENGINE, case.precision, [tensor], [inputs], [{**inputs, **expected}]
@@ -130,11 +131,3 @@ def _read(folder: Path) -> Case:
         ) from None
     except (ValueError, KeyError, TypeError) as error:
         raise BundleError(f"{path}: damaged ({error!r}); run deploy debug again") from None
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    try:
-        with np.load(path, allow_pickle=False) as file:
-            return {name: file[name] for name in file.files}
-    except (OSError, ValueError) as error:
-        raise BundleError(f"{path}: unreadable ({error}); run deploy debug again") from None

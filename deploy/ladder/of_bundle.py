@@ -13,6 +13,7 @@ from deploy.artifacts.bundle import Bundle
 from deploy.artifacts.ladder import Ladder
 from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
+from deploy.artifacts.stored_arrays import stored_arrays
 from deploy.batches import whole_inputs
 from deploy.compare import engine_folder, open_candidate, precision_at
 from deploy.data import open_data
@@ -22,7 +23,6 @@ from deploy.ladder.climb import Shipped, Way, ladder
 from deploy.ladder.served import Server
 from deploy.ladder.tensors import Feeding, Values
 from deploy.load import load, read
-from deploy.packaging.untrusted import stored_arrays
 from deploy.recipe import Recipe
 from deploy.surgery.graph import to_graph, to_model
 from deploy.surgery.without_qdq import remove_qdq

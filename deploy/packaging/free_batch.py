@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from deploy.artifacts.model import TensorSpec
+from deploy.artifacts.stored_arrays import array_shapes
 from deploy.errors import MissingBackendError, one_line
 from deploy.packaging.served import Served
-from deploy.packaging.untrusted import array_shapes
 
 # the same arithmetic in another order: far above what mixing up two samples would leave
 _LEAST_DB = 40.0

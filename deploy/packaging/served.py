@@ -13,8 +13,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from deploy.artifacts.bundle import Bundle
 from deploy.artifacts.model import TensorSpec
+from deploy.artifacts.stored_arrays import array_shapes
 from deploy.errors import BundleError, one_line
-from deploy.packaging.untrusted import array_shapes
 
 Runtime = Literal["openvino", "tensorrt"]
 _JSON_BYTES = 2**20

@@ -10,6 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
+from deploy.artifacts.stored_arrays import stored_arrays
+from deploy.errors import BundleError
 from deploy.serving.compiled import Compiled, Runner
 from deploy.serving.ports import Port
 
@@ -63,9 +65,10 @@ def _row(inputs: tuple[Port, ...], samples: Path) -> list[dict[str, np.ndarray]]
 
 def _stored(inputs: tuple[Port, ...], samples: Path) -> list[dict[str, np.ndarray]]:
     try:
-        with np.load(samples, allow_pickle=False) as file:
-            arrays = {port.name: file[port.name] for port in inputs}
-    except (OSError, ValueError, KeyError):
+        # the folder may be from elsewhere: its headers are checked before room is made
+        found = stored_arrays(samples)
+        arrays = {port.name: found[port.name] for port in inputs}
+    except (BundleError, KeyError):
         return []
     if any(
         len(x) < 2

@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from tiny_models import conv
 
+from deploy.artifacts.stored_arrays import stored_arrays
 from deploy.build import build
 from deploy.compare import open_candidate
 from deploy.errors import BundleError
-from deploy.packaging.untrusted import stored_arrays
 from deploy.recipe import Recipe
 from deploy.target import Target
 

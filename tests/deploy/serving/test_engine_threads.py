@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import io
 import threading
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -143,3 +145,13 @@ def test_an_engine_that_fails_tells_its_callers_and_goes_on(
     assert answers[0].reason == "the engine stopped: out of luck"
     np.testing.assert_array_equal(answers[1]["y"], scaled_truth(x))
     assert [(one.requests, one.rows) for one in runs] == [(1, 2)]
+
+
+def test_samples_that_claim_more_than_there_is_are_not_read(tmp_path: Path) -> None:
+    header = io.BytesIO()
+    claimed = {"descr": "<f4", "fortran_order": False, "shape": (10**15, 3)}
+    np.lib.format.write_array_header_1_0(header, claimed)
+    with zipfile.ZipFile(tmp_path / "samples.npz", "w") as archive:
+        archive.writestr("x.npy", header.getvalue())
+    engine = compiled(scaled(tmp_path / "b"))
+    assert most_rows(engine, tmp_path / "samples.npz", 5) == 5

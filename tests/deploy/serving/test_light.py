@@ -16,6 +16,7 @@ OURS = {
     "deploy.files",
     "deploy.artifacts",
     "deploy.artifacts.bundle",
+    "deploy.artifacts.stored_arrays",
     "deploy.artifacts.untrusted",
 }
 HEAVY = ("onnx", "onnxruntime", "onnxslim", "onnx_graphsurgeon", "pydantic", "calibrators")

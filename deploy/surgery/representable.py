@@ -18,7 +18,7 @@ _ULPS = 4
 _LARGEST_INPUT = 65504
 
 
-def stored_weights(
+def representable(
     values: np.ndarray, dtype: np.dtype, *channels: tuple[int, ...], how: str = "folded"
 ) -> np.ndarray | Skip:
     """The weights as `dtype`; Skip where a channel of them would lose digits.
