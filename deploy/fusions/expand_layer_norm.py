@@ -13,8 +13,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploy.surgery.graph import is_output, rank
+from deploy.surgery.norm_nodes import layer_norm_nodes
 from deploy.surgery.region import type_name
-from deploy.surgery.rewrite import New, Replace, Skip
+from deploy.surgery.rewrite import Replace, Skip
 
 
 def expand_layer_norm(node: gs.Node) -> Replace | Skip | None:
@@ -29,22 +30,9 @@ def expand_layer_norm(node: gs.Node) -> Replace | Skip | None:
         return Skip(f"its statistics are float32 whatever its input is, here {type_name(x)}")
     if any(tensor.outputs or is_output(tensor) for tensor in node.outputs[1:]):
         return Skip("its mean and deviation are asked for too")
-    y = node.outputs[0]
-    axes = {"axes": list(range(int(node.attrs.get("axis", -1)) % dims, dims)), "keepdims": 1}
-    epsilon = np.asarray(node.attrs.get("epsilon", 1e-5), x.dtype)
-    mean, square, variance, shifted = (gs.Variable("", x.dtype) for _ in range(4))
-    centred, root, unit, scaled = (gs.Variable("", x.dtype) for _ in range(4))
     has_bias = len(node.inputs) > 2 and not node.inputs[2].is_empty()
-    added = [
-        New("ReduceMean", (x,), (mean,), axes),
-        New("Sub", (x, mean), (centred,)),
-        New("Mul", (centred, centred), (square,)),
-        New("ReduceMean", (square,), (variance,), axes),
-        New("Add", (variance, epsilon), (shifted,)),
-        New("Sqrt", (shifted,), (root,)),
-        New("Div", (centred, root), (unit,)),
-        New("Mul", (unit, scale), (scaled if has_bias else y,)),
-    ]
-    if has_bias:
-        added.append(New("Add", (scaled, node.inputs[2]), (y,)))
-    return Replace((node,), tuple(added), f"LayerNormalization written in {len(added)} nodes")
+    affine = (scale, node.inputs[2] if has_bias else None)
+    axes = range(int(node.attrs.get("axis", -1)) % dims, dims)
+    epsilon = float(node.attrs.get("epsilon", 1e-5))
+    added = layer_norm_nodes(x, affine, node.outputs[0], axes, epsilon)
+    return Replace((node,), added, f"LayerNormalization written in {len(added)} nodes")

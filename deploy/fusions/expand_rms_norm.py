@@ -12,8 +12,9 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploy.surgery.graph import rank
+from deploy.surgery.norm_nodes import rms_norm_nodes
 from deploy.surgery.region import type_name
-from deploy.surgery.rewrite import New, Replace, Skip
+from deploy.surgery.rewrite import Replace, Skip
 
 
 def expand_rms_norm(node: gs.Node) -> Replace | Skip | None:
@@ -27,15 +28,7 @@ def expand_rms_norm(node: gs.Node) -> Replace | Skip | None:
     for tensor in (x, scale):
         if tensor.dtype != np.float32:
             return Skip(f"its mean is float32 whatever its inputs are, here {type_name(tensor)}")
-    axes = {"axes": list(range(int(node.attrs.get("axis", -1)) % dims, dims)), "keepdims": 1}
-    epsilon = np.asarray(node.attrs.get("epsilon", 1e-5), x.dtype)
-    square, mean, shifted, root, unit = (gs.Variable("", x.dtype) for _ in range(5))
-    added = (
-        New("Mul", (x, x), (square,)),
-        New("ReduceMean", (square,), (mean,), axes),
-        New("Add", (mean, epsilon), (shifted,)),
-        New("Sqrt", (shifted,), (root,)),
-        New("Div", (x, root), (unit,)),
-        New("Mul", (unit, scale), (node.outputs[0],)),
-    )
+    axes = range(int(node.attrs.get("axis", -1)) % dims, dims)
+    epsilon = float(node.attrs.get("epsilon", 1e-5))
+    added = rms_norm_nodes(x, scale, node.outputs[0], axes, epsilon)
     return Replace((node,), added, f"RMSNormalization written in {len(added)} nodes")

@@ -14,6 +14,8 @@ _SUMS = (
     *("ReduceMean", "ReduceSum", "ReduceProd", "ReduceL1", "ReduceL2", "ReduceSumSquare"),
     *("ReduceLogSum", "ReduceLogSumExp"),
 )
+# and these are other operators then
+_LAST_AXIS = ("LayerNormalization", "MatMul", "RMSNormalization")
 # the last few elements of a run are computed another way than whole vectors
 _BY_PLACE = ("Acos", "Asin", "Atan", "Celu", "Cos", "Elu", "Log", "Mish", "Selu", "Sin", "Softplus")
 
@@ -23,6 +25,8 @@ def rounds_otherwise(node: gs.Node) -> str | None:
     dtype = node.outputs[0].dtype
     if dtype is not None and not isinstance(dtype, int) and np.dtype(dtype).kind in "iub":
         return None
+    if node.op in _LAST_AXIS:
+        return f"{node.op} over another axis than the last adds in another order"
     if node.op in _SUMS:
         return f"{node.op} over other axes adds in another order"
     if node.op == "Resize" and node.attrs.get("mode") == "cubic":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,12 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploy.surgery.graph import constant
-from deploy.surgery.rewrite import Skip
+from deploy.surgery.rewrite import New, Skip
+
+Written = Callable[
+    [Sequence[gs.Tensor | np.ndarray], Sequence[gs.Variable]],
+    tuple[New, ...],
+]
 
 
 @dataclass(frozen=True)
@@ -18,13 +23,19 @@ class Turned:
     """A node for data that arrives untransposed.
 
     data: which inputs carry the data and have to be untransposed too (the rest of `inputs` is
-    ready). order: the Transpose from the new outputs back to the old ones.
+    ready). order: the Transpose from the new outputs back to the old ones. written: the nodes for
+    inputs and outputs, where they aren't the same operator with `attrs`. inside: nodes in front of
+    it that are turned with it, the one that reads the data first. extra_bytes: what it moves more
+    than before.
     """
 
     inputs: tuple[gs.Tensor | np.ndarray, ...]
     data: tuple[int, ...]
     attrs: dict[str, Any]
     order: tuple[int, ...]
+    written: Written | None = None
+    inside: tuple[gs.Node, ...] = ()
+    extra_bytes: int = 0
 
 
 def turned_resize(node: gs.Node, perm: tuple[int, ...]) -> Turned | Skip:
@@ -67,31 +78,7 @@ def turned_cumsum(node: gs.Node, perm: tuple[int, ...]) -> Turned | Skip:
     return Turned((node.inputs[0], moved), (0,), dict(node.attrs), perm)
 
 
-def turned_reshape(node: gs.Node, perm: tuple[int, ...]) -> Skip | None:
-    """Never; worth a word where it splits or joins channels behind an image, as shuffles do."""
-    before, after = node.inputs[0].shape, node.outputs[0].shape
-    if {len(before), len(after)} != {4, 5} or list(before[1:3]) != list(after[1:3]):
-        return None
-    return Skip("Reshape divides the axes in the order they are in")
-
-
-def turned_matmul(node: gs.Node, perm: tuple[int, ...]) -> Skip | None:
-    """Never; worth a word where a Conv would do, on images."""
-    if len(perm) != 4 or constant(node.inputs[1]) is None:
-        return None
-    return Skip("MatMul sums over the last axis")
-
-
-def turned_normalization(node: gs.Node, perm: tuple[int, ...]) -> Skip:
-    """Never, as the axes are the last ones by definition."""
-    return Skip(f"{node.op} normalizes the last axes")
-
-
 CAREFUL: dict[str, Callable[[gs.Node, tuple[int, ...]], Turned | Skip | None]] = {
     "CumSum": turned_cumsum,
-    "LayerNormalization": turned_normalization,
-    "MatMul": turned_matmul,
-    "RMSNormalization": turned_normalization,
-    "Reshape": turned_reshape,
     "Resize": turned_resize,
 }

@@ -19,6 +19,7 @@ from helpers import feeds_for, run
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from plugin_graphs import expanded
+from random_channels_last import LAST_AXIS
 from random_graphs import COMPUTED, COPIED, STEPPED, RandomGraph, random_graphs
 
 from deploy.artifacts.model import Model
@@ -142,6 +143,24 @@ def test_moved_data_keeps_its_bits(graph: RandomGraph, order: str) -> None:
 @given(graph=random_graphs(["copies", "computes", "channels"]), order=st.just("exact"))
 def test_moving_data_around_layers_keeps_every_bit(graph: RandomGraph, order: str) -> None:
     """What casts, Q/DQ and Transposes do, whatever computes between them."""
+    check(graph, order)
+
+
+@examples(500)
+@given(
+    graph=random_graphs([*LAST_AXIS, "conv", "combine"]),
+    order=st.sampled_from(["in order", "expanding"]),
+)
+def test_channels_last_compute_the_same(graph: RandomGraph, order: str) -> None:
+    check(graph, order)
+
+
+@examples(200)
+@given(
+    graph=random_graphs([*LAST_AXIS, "transpose", "conv"]),
+    order=st.just("exact"),
+)
+def test_channels_last_move_with_every_bit(graph: RandomGraph, order: str) -> None:
     check(graph, order)
 
 

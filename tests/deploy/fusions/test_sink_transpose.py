@@ -534,9 +534,9 @@ WHAT_STAYS: dict[str, tuple[str, dict[str, np.ndarray], str, str]] = {
         "LayerNormalization<axis=-1>(a, g)",
         {"g": weight(4)},
         "N,8,6,4",
-        "LayerNormalization normalizes the last axes",
+        "LayerNormalization over another axis than the last adds in another order",
     ),
-    "MatMul": ("MatMul(a, w)", {"w": weight(4, 5)}, "N,8,6,5", "MatMul sums over the last axis"),
+    "MatMul": ("MatMul(a, w)", {"w": weight(4, 5)}, "N,8,6,5", "MatMul over another axis"),
     "Reshape": (
         "Reshape(a, s)",
         {"s": ints(0, 8, 6, 2, 2)},
