@@ -148,6 +148,15 @@ def test_a_dense_layer_that_narrows_takes_the_transpose_behind_it() -> None:
     assert_fuses(model, ROUNDING, ["Conv", "Transpose"], reason="1 -> 1", rtol=1e-6)
 
 
+def test_skips_a_dense_layer_that_narrows_little() -> None:
+    text = (
+        f"g (float[N,40,8,6] x) => (float[N,8,6,30] y) {{ a = Transpose<{TO_NHWC}>(x) "
+        "y = MatMul(a, w) }"
+    )
+    reason = "1 Transposes of 15360 bytes would become 1 of 11520"
+    assert_skips(model_from(text, {"w": weight(40, 30)}), ROUNDING, reason)
+
+
 def test_skips_a_dense_layer_that_widens() -> None:
     text = (
         f"g (float[N,3,8,6] x) => (float[N,8,6,40] y) {{ a = Transpose<{TO_NHWC}>(x) "
