@@ -28,17 +28,6 @@ def flattened(node: gs.Node) -> int | None:
     return space if laid == 1 and after == before * space else None
 
 
-def end_of_shuffle(node: gs.Node) -> gs.Node | None:
-    """The last Reshape of the shuffle that starts at this Reshape."""
-    if node.op != "Reshape" or len(node.outputs[0].outputs) != 1:
-        return None
-    transpose = node.outputs[0].outputs[0]
-    if transpose.op != "Transpose" or len(transpose.outputs[0].outputs) != 1:
-        return None
-    last = transpose.outputs[0].outputs[0]
-    return last if last.op == "Reshape" else None
-
-
 def starts_shuffle(node: gs.Node) -> bool:
     """Whether a node is inside a channel shuffle, which is known by its last Reshape."""
     if node.op not in ("Reshape", "Transpose") or not _read_once(node.outputs[0]):

@@ -10,7 +10,6 @@ from functools import cached_property
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from deploy.surgery.channel_axis import end_of_shuffle
 from deploy.surgery.channels import (
     channel_count,
     moved_channels,
@@ -128,7 +127,7 @@ class _Explorer:
         """The readers of a value that may belong to the region; a shuffle by its last node."""
         found = []
         for reader in tensor.outputs:
-            last = end_of_shuffle(reader)
+            last = _end_of_shuffle(reader)
             if last is not None and self.moves(last) is not None:
                 found.append(last)
             elif any(value is tensor for value in self._data_inputs(reader)):
@@ -224,3 +223,14 @@ class _Explorer:
                     done.add(id(node))
                     order.append(node)
         return order
+
+
+def _end_of_shuffle(node: gs.Node) -> gs.Node | None:
+    """The last Reshape of the shuffle that starts at this Reshape."""
+    if node.op != "Reshape" or len(node.outputs[0].outputs) != 1:
+        return None
+    transpose = node.outputs[0].outputs[0]
+    if transpose.op != "Transpose" or len(transpose.outputs[0].outputs) != 1:
+        return None
+    last = transpose.outputs[0].outputs[0]
+    return last if last.op == "Reshape" else None

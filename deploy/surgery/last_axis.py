@@ -1,6 +1,7 @@
 """Layers that work on the last axis by definition, for data that has those values elsewhere.
 
     MatMul by a constant [C, M]       =>  Conv 1x1, channels in front
+    the same between two Reshapes, to rows and back   =>  Conv 1x1
     LayerNormalization, RMS           =>  the operators they are made of, over the other axis
     Reshape -> Transpose -> Reshape   =>  the same channel shuffle along the other axis
 
@@ -17,6 +18,7 @@ import onnx_graphsurgeon as gs
 
 from deploy.surgery.axis_order import Order, data_bytes, inverse
 from deploy.surgery.channels import shuffle_of
+from deploy.surgery.dense_rows import Dense, dense_of_rows, same_sizes
 from deploy.surgery.graph import constant, is_output, rank
 from deploy.surgery.norm_nodes import layer_norm_nodes, rms_norm_nodes
 from deploy.surgery.region import type_name
@@ -42,14 +44,22 @@ def turned_matmul(node: gs.Node, perm: Order) -> Turned | Skip | None:
     last = len(perm) - 1
     if perm[last] == last:
         return Turned(tuple(node.inputs), (0,), dict(node.attrs), perm)
+    return _turned_dense(Dense(node.inputs[0], weight, None), perm)
+
+
+def _turned_dense(layer: Dense, perm: Order) -> Turned | Skip | None:
+    last = len(perm) - 1
     if len(perm) not in _CONV_RANKS:
         return None
     if (perm[0], perm[last]) != (0, 1):
         return Skip("MatMul sums over the last axis, which are not the channels of a Conv")
+    weight = layer.weight
     if weight.dtype not in _CONV_TYPES:
         return Skip(f"MatMul computes in {weight.dtype}, which few runtimes do in Conv")
     kernel = np.ascontiguousarray(weight.T).reshape(*weight.T.shape, *(1,) * (last - 1))
-    return Turned((node.inputs[0], kernel), (0,), {}, perm, _conv)
+    bias = () if layer.bias is None else (layer.bias,)
+    inputs = (layer.x, kernel, *bias)
+    return Turned(inputs, (0,), {}, perm, _conv, layer.inside, dense=True)
 
 
 def _conv(inputs: Inputs, outputs: Outputs) -> tuple[New, ...]:
@@ -94,17 +104,26 @@ def _written_out(
     return layer_norm_nodes(x, (scale, bias[0] if bias else None), outputs[0], axes, epsilon)
 
 
-def turned_shuffle(node: gs.Node, perm: Order) -> Turned | Skip | None:
-    """The shuffle of the last axis that this Reshape ends; no other Reshape.
+def turned_reshape(node: gs.Node, perm: Order) -> Turned | Skip | None:
+    """The shuffle of the last axis that this Reshape ends, or the dense layer; no other Reshape.
 
     It is worth a word where one splits or joins channels behind an image.
     """
-    chain = shuffle_of(node)
-    factors = None if chain is None else _last_factors(*chain)
-    if chain is None or factors is None or rank(node.outputs[0]) != len(perm):
-        before, after = node.inputs[0].shape, node.outputs[0].shape
-        split = {len(before), len(after)} == {4, 5} and list(before[1:3]) == list(after[1:3])
-        return Skip("Reshape divides the axes in the order they are in") if split else None
+    if rank(node.outputs[0]) == len(perm):
+        chain, layer = shuffle_of(node), dense_of_rows(node)
+        factors = None if chain is None else _last_factors(*chain)
+        if chain is not None and factors is not None:
+            return _turned_shuffle(chain, factors, perm)
+        if layer is not None and perm[-1] != len(perm) - 1:
+            return _turned_dense(layer, perm)
+    before, after = node.inputs[0].shape, node.outputs[0].shape
+    split = {len(before), len(after)} == {4, 5} and list(before[1:3]) == list(after[1:3])
+    return Skip("Reshape divides the axes in the order they are in") if split else None
+
+
+def _turned_shuffle(
+    chain: tuple[gs.Node, gs.Node, gs.Node], factors: list[int], perm: Order
+) -> Turned:
     x, lead = chain[0].inputs[0], len(chain[0].outputs[0].shape) - len(factors)
     inner = [axis - lead for axis in chain[1].attrs["perm"][lead:]]
     at, shape = perm[-1], [x.shape[axis] for axis in inverse(perm)]
@@ -119,7 +138,7 @@ def turned_shuffle(node: gs.Node, perm: Order) -> Turned | Skip | None:
 def _last_factors(first: gs.Node, transpose: gs.Node, last: gs.Node) -> list[int] | None:
     """What the last axis is divided into, where the shuffle moves nothing else."""
     x, inner, y = first.inputs[0].shape, first.outputs[0].shape, last.outputs[0].shape
-    if None in (x, inner, y) or not _same_sizes(x, y) or 0 in x or not isinstance(x[-1], int):
+    if None in (x, inner, y) or not same_sizes(x, y) or 0 in x or not isinstance(x[-1], int):
         return None
     perm = list(transpose.attrs.get("perm", ()))
     if any(is_output(node.outputs[0]) for node in (first, transpose)):
@@ -131,14 +150,6 @@ def _last_factors(first: gs.Node, transpose: gs.Node, last: gs.Node) -> list[int
         if np.prod(factors) == x[-1] and perm[:lead] == list(range(lead)):
             return [int(size) for size in factors]
     return None
-
-
-def _same_sizes(before: Sequence[object], after: Sequence[object]) -> bool:
-    """Whether two shapes of as many elements are the same: one free size may have two names."""
-    if len(before) != len(after):
-        return False
-    differ = [pair for pair in zip(before, after, strict=True) if pair[0] != pair[1]]
-    return len(differ) <= 1 and not any(isinstance(size, int) for pair in differ for size in pair)
 
 
 def _gathered(at: int, order: np.ndarray, inputs: Inputs, outputs: Outputs) -> tuple[New, ...]:

@@ -15,7 +15,7 @@ _SUMS = (
     *("ReduceLogSum", "ReduceLogSumExp"),
 )
 # and these are other operators then
-_LAST_AXIS = ("LayerNormalization", "MatMul", "RMSNormalization")
+_LAST_AXIS = ("Gemm", "LayerNormalization", "MatMul", "RMSNormalization")
 # the last few elements of a run are computed another way than whole vectors
 _BY_PLACE = ("Acos", "Asin", "Atan", "Celu", "Cos", "Elu", "Log", "Mish", "Selu", "Sin", "Softplus")
 

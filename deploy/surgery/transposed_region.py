@@ -13,7 +13,7 @@ from collections.abc import Iterable
 import onnx_graphsurgeon as gs
 
 from deploy.surgery.axis_order import Order, inverse, is_identity, permutation
-from deploy.surgery.channel_axis import end_of_shuffle
+from deploy.surgery.dense_rows import behind_reshape
 from deploy.surgery.graph import producer
 from deploy.surgery.region_nodes import replaced
 from deploy.surgery.region_orders import UNIT, RegionOrders
@@ -66,7 +66,7 @@ class _Region:
         cost = best = patience = 0
         while queue and len(self.orders.ops) < _LARGEST and patience < _AHEAD:
             node = queue.popleft()
-            node = end_of_shuffle(node) or node
+            node = behind_reshape(node) or node
             if id(node) in seen:
                 continue
             seen.add(id(node))
@@ -84,7 +84,7 @@ class _Region:
         """The node in the other order; None where it can't, and the first reason is kept."""
         found = turned(node, self.orders.perm)
         if isinstance(found, Turned) and not self.rounding:
-            otherwise = rounds_otherwise(node)
+            otherwise = _rounds_otherwise(node, found)
             found = found if otherwise is None else Skip(otherwise)
         if isinstance(found, Skip):
             self.refusal = self.refusal or found
@@ -101,7 +101,9 @@ class _Region:
     def answer(self) -> Replace | Skip | None:
         """The region turned, if that is a gain."""
         orders = self.orders
-        if self.rounding and not any(map(rounds_otherwise, orders.nodes.values())):
+        if self.rounding and not any(
+            map(_rounds_otherwise, orders.nodes.values(), orders.ops.values())
+        ):
             return None
         if not orders.ops:
             return self.refusal
@@ -136,11 +138,16 @@ class _Region:
                 return
 
     def _follows_dense(self, node: gs.Node) -> bool:
-        """Whether the node scales or shifts by a constant what a turned MatMul gives."""
+        """Whether the node scales or shifts by a constant what a turned dense layer gives."""
         if node.op not in _AFFINE or not any(isinstance(v, gs.Constant) for v in node.inputs):
             return False
         sources = (producer(value) for value in self.orders.data(node))
         return any(
-            source is not None and source.op == "MatMul" and id(source) in self.orders.chosen
+            id(source) in self.orders.chosen and self.orders.ops[id(source)].dense
             for source in sources
         )
+
+
+def _rounds_otherwise(node: gs.Node, found: Turned) -> str | None:
+    """Why the node, or one that turns with it, rounds another way."""
+    return next(filter(None, map(rounds_otherwise, (node, *found.inside))), None)

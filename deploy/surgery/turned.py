@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,7 @@ class Turned:
     ready). order: the Transpose from the new outputs back to the old ones. written: the nodes for
     inputs and outputs, where they aren't the same operator with `attrs`. inside: nodes in front of
     it that are turned with it, the one that reads the data first. extra_bytes: what it moves more
-    than before.
+    than before. dense: whether a matrix product becomes a Conv.
     """
 
     inputs: tuple[gs.Tensor | np.ndarray, ...]
@@ -36,6 +37,7 @@ class Turned:
     written: Written | None = None
     inside: tuple[gs.Node, ...] = ()
     extra_bytes: int = 0
+    dense: bool = False
 
 
 def turned_resize(node: gs.Node, perm: tuple[int, ...]) -> Turned | Skip:
@@ -78,7 +80,24 @@ def turned_cumsum(node: gs.Node, perm: tuple[int, ...]) -> Turned | Skip:
     return Turned((node.inputs[0], moved), (0,), dict(node.attrs), perm)
 
 
+def turned_shape(node: gs.Node, perm: tuple[int, ...]) -> Turned:
+    """The sizes in the order they were asked for in."""
+    asked = perm[slice(node.attrs.get("start"), node.attrs.get("end"))]
+    return Turned((node.inputs[0],), (0,), {}, (0,), partial(_sizes, asked))
+
+
+def _sizes(
+    asked: Sequence[int],
+    inputs: Sequence[gs.Tensor | np.ndarray],
+    outputs: Sequence[gs.Variable],
+) -> tuple[New, ...]:
+    whole = gs.Variable("", np.int64)
+    gather = New("Gather", (whole, np.asarray(asked, np.int64)), tuple(outputs), {"axis": 0})
+    return (New("Shape", (inputs[0],), (whole,)), gather)
+
+
 CAREFUL: dict[str, Callable[[gs.Node, tuple[int, ...]], Turned | Skip | None]] = {
     "CumSum": turned_cumsum,
     "Resize": turned_resize,
+    "Shape": turned_shape,
 }

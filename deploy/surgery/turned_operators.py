@@ -18,7 +18,7 @@ import onnx_graphsurgeon as gs
 
 from deploy.surgery.axis_order import Order, inverse
 from deploy.surgery.graph import constant, rank
-from deploy.surgery.last_axis import turned_matmul, turned_normalization, turned_shuffle
+from deploy.surgery.last_axis import turned_matmul, turned_normalization, turned_reshape
 from deploy.surgery.rewrite import Skip
 from deploy.surgery.turned import CAREFUL, Turned
 
@@ -41,7 +41,7 @@ def turned(node: gs.Node, perm: Order) -> Turned | Skip | None:
         return None
     if any(rank(value) is None for value in (*node.inputs, *node.outputs) if not value.is_empty()):
         return Skip(f"the shapes around {node.op} are unknown")
-    if handler not in (_elementwise, turned_shuffle) and rank(node.inputs[0]) != len(perm):
+    if handler not in (_elementwise, turned_reshape) and rank(node.inputs[0]) != len(perm):
         return None
     if handler not in (_elementwise, _concat) and isinstance(node.inputs[0], gs.Constant):
         return None
@@ -230,7 +230,7 @@ _HANDLERS: dict[str, Callable[[gs.Node, Order], Turned | Skip | None]] = {
     "Gather": _gather,
     "MatMul": turned_matmul,
     "Pad": _pad,
-    "Reshape": turned_shuffle,
+    "Reshape": turned_reshape,
     "Slice": _slice,
     "Split": _with_axis(0),
     "Squeeze": _squeeze,

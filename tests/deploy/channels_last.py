@@ -4,6 +4,7 @@ ONNX only has with channels in front. Seeded weights, odd sizes, H != W."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Literal
 
 import numpy as np
 import onnx
@@ -17,8 +18,16 @@ TO_NHWC, TO_NCHW = [0, 2, 3, 1], [0, 3, 1, 2]
 class ChannelsLast:
     """Nodes so far; every method adds a layer and returns its output's name."""
 
-    def __init__(self, batch: int | str, *, opset: int = 18, written_out: bool = False) -> None:
+    def __init__(
+        self,
+        batch: int | str,
+        *,
+        opset: int = 18,
+        written_out: bool = False,
+        of_rows: Literal["", "known", "computed"] = "",
+    ) -> None:
         self.batch, self.opset, self.written_out = batch, opset, written_out
+        self.of_rows = of_rows
         self.random = np.random.default_rng(5)
         self.nodes: list[onnx.NodeProto] = []
         self.weights: list[onnx.TensorProto] = []
@@ -58,9 +67,20 @@ class ChannelsLast:
 
     def dense(self, x: str, out: int) -> str:
         *space, channels = self.shape[x]
-        y = self("MatMul", x, self.normal(channels, out, scale=channels**-0.5))
+        weight = self.normal(channels, out, scale=channels**-0.5)
+        y = self._tensordot(x, weight) if self.of_rows and space else self("MatMul", x, weight)
         self.shape[y] = (*space, out)
         return self("Add", y, self.normal(out, scale=0.1))
+
+    def _tensordot(self, x: str, weight: np.ndarray) -> str:
+        """As tf.tensordot: rows, and back to a map whose sizes may be read from it."""
+        *space, channels = self.shape[x]
+        rows = self("MatMul", self("Reshape", x, np.asarray([-1, channels])), weight)
+        if self.of_rows == "known":
+            return self("Reshape", rows, np.asarray([-1, *space, weight.shape[1]]))
+        front = self("Gather", self("Shape", x), np.asarray([0, 1, 2]), axis=0)
+        sizes = self("Concat", front, np.asarray([weight.shape[1]]), axis=0)
+        return self("Reshape", rows, sizes)
 
     def reshape(self, x: str, *sizes: int) -> str:
         y = self("Reshape", x, np.asarray([-1, *sizes]))

@@ -40,6 +40,22 @@ def layer_norm(draw: Draw, s: Sketch, x: Value) -> list[Value]:
     return [s.like("LayerNormalization", x, *given, axis=axis, epsilon=0.1)]
 
 
+def dense_rows(draw: Draw, s: Sketch, x: Value) -> list[Value]:
+    """A dense layer of rows, and back to a map."""
+    if isinstance(x.shape[0], str) and x.rank > 3 and draw(st.booleans()):
+        lead = [x.shape[0], math.prod(x.sizes[1:-1])]
+    else:
+        lead = ["R" if isinstance(x.shape[0], str) else math.prod(x.sizes[:-1])]
+    rows = reshaped(draw, s, x, [*lead, x.sizes[-1]])
+    out = draw(st.integers(1, 5))
+    noise = max(x.noise, COMPUTED)
+    weight = s.weight(s.random(x.sizes[-1], out) / math.sqrt(x.sizes[-1]))
+    y = s.emit("MatMul", [rows, weight], ([*lead, out], x.dtype, noise))[0]
+    if draw(st.booleans()):
+        y = s.like("Add", y, s.weight(s.random(out)))
+    return [reshaped(draw, s, y, [*x.shape[:-1], out])]
+
+
 def shuffle_last(draw: Draw, s: Sketch, x: Value) -> list[Value]:
     """A shuffle of the last axis, with the axes in front of it as they are or joined."""
     size = x.sizes[-1]
@@ -74,7 +90,7 @@ def residual_last(draw: Draw, s: Sketch, x: Value) -> list[Value]:
 
 LAST_AXIS = ["last axis computes", "last axis moves"]
 MOVING: list[Layer] = [shuffle_last, halves_last, select]
-COMPUTING: list[Layer] = [layer_norm, matmul, residual_last, activation, affine]
+COMPUTING: list[Layer] = [layer_norm, matmul, dense_rows, residual_last, activation, affine]
 
 
 def _between_transposes(draw: Draw, s: Sketch, x: Value, layers: list[Layer]) -> list[Value]:
