@@ -55,9 +55,7 @@ def dense_of_rows(last: gs.Node) -> Dense | None:
     if None in (x, y) or [x[-1], y[-1]] != list(weight.shape) or not same_sizes(x[:-1], y[:-1]):
         return None
     bias = _bias(biases, weight.shape[1])
-    if bias is None or first.outputs[0].shape is None:
-        return None
-    if first.outputs[0].shape[-1] != weight.shape[0]:
+    if bias is None:
         return None
     inside = (first, product) if added is None else (first, product, added)
     return Dense(first.inputs[0], weight, bias if biases else None, inside)

@@ -86,6 +86,20 @@ def test_rows_that_become_another_map_stay() -> None:
     assert ops(fuse(model, [ROUNDING])) == ops(model)
 
 
+def test_rows_read_elsewhere_stay_and_nothing_else_does() -> None:
+    text = (
+        f"g (float[N,4,8,6] x) => (float[N,4,8,6] y, float[N,4,8,6] z, float[M,4] o) {{ "
+        f"a = Transpose<{TO_NHWC}>(x) r = Reshape(a, s) o = Neg(r) q = MatMul(r, w) "
+        f"b = Reshape(q, u) c = Softplus(a) d = Add(c, b) e = Neg(d) "
+        f"y = Transpose<{TO_NCHW}>(d) z = Transpose<{TO_NCHW}>(e) }}"
+    )
+    back = np.asarray([-1, 8, 6, 4], np.int64)
+    model = model_from(text, {"w": weight(4, 4), "s": ROWS, "u": back})
+    fused = fuse(model, [ROUNDING])
+    assert any("Transposes 2 -> 1" in d.reason for d in fused.decisions)
+    assert_same_numbers(model, fused)
+
+
 def test_the_exact_half_leaves_it() -> None:
     model = layer("q = MatMul(r, w)", W)
     fused = fuse(model, [EXACT])

@@ -139,6 +139,13 @@ def test_what_is_no_dense_layer_stays(dims: str, perm: list[int], w: np.ndarray)
     assert not fused.decisions
 
 
+def test_a_matrix_per_row_of_the_map_stays() -> None:
+    model = sandwich("b = MatMul(a, w)", {"w": weight(8, 4, 5)}, "N,5,8,6")
+    fused = fuse(model, [EXACT, ROUNDING])
+    assert ops(fused) == ops(model)
+    assert not fused.decisions
+
+
 def test_a_dense_layer_that_narrows_takes_the_transpose_behind_it() -> None:
     text = (
         f"g (float[N,40,8,6] x) => (float[N,8,6,3] y) {{ a = Transpose<{TO_NHWC}>(x) "
@@ -324,3 +331,15 @@ def test_a_shuffle_whose_inside_is_an_output_stays() -> None:
     )
     model = model_from(text, {"s": ints(0, 8, 6, 2, 2), "u": ints(0, 8, 6, 4)})
     assert_skips(model, EXACT, "Reshape divides the axes in the order they are in")
+
+
+def test_a_shuffle_that_stays_holds_nothing_else() -> None:
+    text = (
+        f"g (float[N,4,8,6] x) => (float[N,4,8,6] y, float[N,8,6,2,2] r, float[N,4,8,6] z) {{ "
+        f"a = Transpose<{TO_NHWC}>(x) {SHUFFLE} c = Relu(a) d = Add(c, b) e = Neg(d) "
+        f"y = Transpose<{TO_NCHW}>(d) z = Transpose<{TO_NCHW}>(e) }}"
+    )
+    model = model_from(text, {"s": ints(0, 8, 6, 2, 2), "u": ints(0, 8, 6, 4)})
+    fused = fuse(model, [EXACT])
+    assert any("Transposes 2 -> 1" in d.reason for d in fused.decisions)
+    assert_same_numbers(model, fused, rtol=0)
