@@ -5,8 +5,9 @@
 
 A whole region of such ops is computed in the other axis order at once: constants turn, axes get
 their other name, Transposes at its borders go or merge, and one appears where somebody still needs
-the old order. It pays because a Transpose reads and writes the whole map for nothing. Same bits:
-what rounds another way in another order, sums above all, is left to `sink_transpose_rounding`.
+the old order. A channel shuffle of the last axis becomes one of the other, for `channel_layout`. It
+pays because a Transpose reads and writes the whole map for nothing. Same bits: what rounds another
+way in another order, sums above all, is left to `sink_transpose_rounding`.
 """
 
 from __future__ import annotations
