@@ -49,6 +49,9 @@ def turned_resize(node: gs.Node, perm: tuple[int, ...]) -> Turned | Skip:
     resized = [a for a, number in zip(axes, numbers, strict=True) if same[a] != number]
     if any(perm[axis] < 2 for axis in resized):
         return Skip("Resize would resize an axis in front of the image")
+    turned = [perm[axis] for axis in sorted(resized)]
+    if attrs.get("mode", "nearest") != "nearest" and turned != sorted(turned):
+        return Skip("Resize would interpolate its axes in another order, which rounds another way")
     if "axes" in attrs:
         attrs["axes"] = [perm[axis] for axis in axes]
     else:
