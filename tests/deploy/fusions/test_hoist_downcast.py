@@ -196,6 +196,24 @@ def test_a_pad_that_repeats_the_edge_has_no_value() -> None:
     assert_fuses(model, HOIST, ["Cast", "Pad"], rtol=0)
 
 
+@pytest.mark.parametrize("axes", [False, True])
+def test_the_value_of_a_pad_that_repeats_the_edge_is_left_out(axes: bool) -> None:
+    """Exporters give one all the same, and it would have to be of the data's type."""
+    model = moving("Pad")
+    pad = model.proto.graph.node[0]
+    pad.input.append("v")
+    pad.attribute.append(onnx.helper.make_attribute("mode", "edge"))
+    weights = {"v": np.float32(0.1)}
+    if axes:
+        pad.input.append("axes")
+        weights["axes"] = np.arange(4)
+    for name, value in weights.items():
+        model.proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    model.proto.opset_import[0].version = 18
+    fused = assert_fuses(model, HOIST, ["Cast", "Pad"], rtol=0)
+    assert list(fused.proto.graph.node[1].input)[2:] == (["", "axes"] if axes else [])
+
+
 @pytest.mark.parametrize("end", [1, 2])
 def test_skips_a_slice_of_little_from_much(end: int) -> None:
     # before: 48e*4 read and written, 48e*(4+2) cast; after: 384*(4+2) cast, 48e*2 read and written
