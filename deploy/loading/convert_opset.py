@@ -20,7 +20,10 @@ _ADVICE = "Export it with opset 13 or above"
 _BATCHED_SCAN = 8
 # keeps ONNX's converter away from a node: it leaves operators of other domains as they are
 _ASIDE = "onnx_deploy.aside"
-_OTHER_FLOATS = {onnx.TensorProto.FLOAT16: np.float16, onnx.TensorProto.DOUBLE: np.float64}
+_OTHER_FLOATS: dict[int, np.dtype] = {
+    onnx.TensorProto.FLOAT16: np.dtype(np.float16),
+    onnx.TensorProto.DOUBLE: np.dtype(np.float64),
+}
 
 
 def convert_opset(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelProto:
@@ -99,10 +102,11 @@ def _mend_bounds(converted: onnx.ModelProto, original: onnx.ModelProto) -> None:
 def _retype(bound: onnx.NodeProto, wanted: int) -> None:
     """Give a float32 constant another float type."""
     tensor = bound.attribute[0].t
-    if tensor.data_type != onnx.TensorProto.FLOAT or wanted not in _OTHER_FLOATS:
+    dtype = _OTHER_FLOATS.get(wanted)
+    if tensor.data_type != onnx.TensorProto.FLOAT or dtype is None:
         return
     with np.errstate(over="ignore"):  # the lowest float32, which means no bound
-        values = onnx.numpy_helper.to_array(tensor).astype(_OTHER_FLOATS[wanted])
+        values = onnx.numpy_helper.to_array(tensor).astype(dtype)
     tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
 
 
