@@ -174,7 +174,8 @@ class _Driver:
         inputs = [
             value
             if isinstance(value, gs.Tensor)
-            else gs.Constant(self._fresh(f"{anchor}/{new.op}_{index}"), value)
+            # arithmetic with arrays of no dimension gives NumPy's scalars
+            else gs.Constant(self._fresh(f"{anchor}/{new.op}_{index}"), np.asarray(value))
             for index, value in enumerate(new.inputs)
         ]
         node = gs.Node(
