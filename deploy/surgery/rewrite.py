@@ -21,9 +21,12 @@ from deploy.artifacts.model import Decision
 from deploy.errors import ModelError
 from deploy.surgery.graph import label, names_in_use
 from deploy.surgery.opset import needed_opset, raise_for, write_for
+from deploy.surgery.region import type_name
 
 # a rule that undoes another one's work would run for ever; honest rules stay far below this
 _ROUNDS_PER_NODE = 20
+# float8 came with 19, and Cast, Reshape and Identity took it at once
+_FLOAT8_TURNS_FROM = 21
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,8 @@ class _Driver:
         """Let the graph have the new operators; None, or why its opset can't be raised."""
         ops = {new.op for new in found.add if not new.domain}
         needs = [(needed_opset(op, self.graph.opset), op) for op in ops]
+        if any(new.op == "Transpose" and _is_float8(new.outputs[0]) for new in found.add):
+            needs.append((_FLOAT8_TURNS_FROM, "a Transpose of float8"))
         wanted, op = max(needs, default=(self.graph.opset, ""))
         return raise_for(self.graph, wanted, op, found.remove, self.in_the_way)
 
@@ -200,6 +205,10 @@ class _Driver:
 
     def _decision(self, outcome: Any, subject: str, reason: str, saved: int = 0) -> Decision:
         return Decision("fuse", self.name, outcome, subject, reason, saved)
+
+
+def _is_float8(tensor: gs.Tensor) -> bool:
+    return type_name(tensor).startswith("float8")
 
 
 def _unlink(node: gs.Node) -> None:

@@ -9,6 +9,7 @@ from helpers import assert_fuses, assert_skips, model_from, ops
 from movers import MOVERS, integers
 
 from deploy.artifacts.model import Model
+from deploy.backends import reference
 from deploy.fuse import fuse
 from deploy.surgery import movement
 
@@ -322,6 +323,12 @@ def test_a_cast_keeps_its_other_attributes() -> None:
     fused = fuse(transposed("float", "float8e4m3fn", 17, extra=", saturate=0", opset=19), [HOIST])
     assert ops(fused) == ["Cast", "Transpose"]
     assert {a.name: a.i for a in fused.proto.graph.node[0].attribute} == {"to": 17, "saturate": 0}
+
+
+def test_float8_is_transposed_from_opset_21_on() -> None:
+    fused = fuse(transposed("float", "float8e4m3fn", 17, opset=19), [HOIST])
+    assert (ops(fused), fused.opset) == (["Cast", "Transpose"], 21)
+    reference.build(fused).close()
 
 
 @pytest.mark.parametrize(
