@@ -325,6 +325,26 @@ def test_a_cast_keeps_its_other_attributes() -> None:
     assert {a.name: a.i for a in fused.proto.graph.node[0].attribute} == {"to": 17, "saturate": 0}
 
 
+@pytest.mark.parametrize(
+    ("wide", "between", "rounds"),
+    [("float", "float16", 10), ("int64", "float", 1), ("uint8", "float", None)],
+)
+def test_skips_a_place_behind_a_cast_that_rounds(
+    wide: str, between: str, rounds: int | None
+) -> None:
+    """ONNX Runtime casts 2.99999 to 2 at once, and to 3 by way of float16."""
+    text = f"""
+    g ({wide}[N,7,6] x) => (int8[N,6,7] y) {{
+        c = Cast<to={rounds or 1}>(x)  t = Transpose<perm=[0,2,1]>(c)  y = Cast<to=3>(t)
+    }}
+    """
+    model = model_from(text)
+    if rounds is None:
+        assert_fuses(model, HOIST, ["Cast", "Cast", "Transpose"], rtol=0)
+    else:
+        assert_skips(model, HOIST, f"what the one to {between}.* rounds would be lost")
+
+
 def test_float8_is_transposed_from_opset_21_on() -> None:
     fused = fuse(transposed("float", "float8e4m3fn", 17, opset=19), [HOIST])
     assert (ops(fused), fused.opset) == (["Cast", "Transpose"], 21)
