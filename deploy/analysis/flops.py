@@ -1,7 +1,8 @@
 """FLOPs of one node: a multiply and an add count as two, and biases as nothing.
 
 Elementwise operators and normalizations count one per output element, reductions one per input
-element, pooling one per element of every window; what only moves data counts nothing.
+element, pooling one per element of every window; what only moves data counts nothing. Nor does
+what has no rule here: `uncounted` says so.
 """
 
 from __future__ import annotations
@@ -27,7 +28,18 @@ _ELEMENTWISE = {
     *("BatchNormalization", "LayerNormalization", "GroupNormalization", "RMSNormalization"),
     *("InstanceNormalization", "LpNormalization", "LRN"),
     *("QuantizeLinear", "DequantizeLinear", "DynamicQuantizeLinear"),
+    *("Acos", "Acosh", "Asin", "Asinh", "Atan", "Atanh", "Cosh", "Sinh"),
+    *("Shrink", "IsInf", "IsNaN"),
+    *("Equal", "Greater", "GreaterOrEqual", "Less", "LessOrEqual", "And", "Or", "Xor", "Not"),
+    *("BitShift", "BitwiseAnd", "BitwiseOr", "BitwiseXor", "BitwiseNot"),
 }
+# they multiply and add, as much as no shape here tells
+_UNCOUNTED = {
+    *("AffineGrid", "Det", "DFT", "GridSample", "MaxRoiPool", "MelWeightMatrix", "RoiAlign"),
+    "STFT",
+}
+# of other domains (onnxruntime's, a plugin's), and no arithmetic
+_MOVED_ELSEWHERE = ("ChannelShuffle", "ExpandDims", "GatherND", "Pad", "Trilu", "Unique")
 _REDUCTIONS = ("GlobalAveragePool", "GlobalMaxPool", "ArgMax", "ArgMin", "CumSum", "TopK")
 
 
@@ -46,11 +58,23 @@ def node_flops(node: gs.Node) -> int:
         return _recurrent(node)
     if node.op == "Einsum":
         return _einsum(node)
+    if node.op == "Attention" and not node.domain:
+        return _attention(node)
     if node.op in _WINDOWS:
         return out * int(math.prod(node.attrs.get("kernel_shape", ())))
     if node.op in _REDUCTIONS or node.op.startswith("Reduce"):
         return elements(node.inputs[0]) or 0
     return out if node.op in _ELEMENTWISE else 0
+
+
+def uncounted(node: gs.Node) -> bool:
+    """Whether the operator computes what `node_flops` has no rule for, and counts as nothing."""
+    if node.domain in (None, "", "ai.onnx"):
+        return node.op in _UNCOUNTED
+    # of the same name elsewhere, it takes other inputs
+    if node.op == "Attention":
+        return True
+    return node.op not in _MOVED_ELSEWHERE and node_flops(node) == 0
 
 
 def _size(shape: tuple[int | str, ...] | None, start: int = 0) -> int:
@@ -71,6 +95,19 @@ def _recurrent(node: gs.Node) -> int:
     """x: [steps, batch, inputs]; the weights W and R of all gates and directions, every step."""
     steps = _size(node.inputs[0].shape) // max(1, _size(node.inputs[0].shape, 2))
     return 2 * steps * sum(_size(t.shape) for t in node.inputs[1:3])
+
+
+def _attention(node: gs.Node) -> int:
+    """The products of queries with keys and of what they give with values, for every query.
+
+    Query, key and value: [batch, heads, length, size] or [batch, length, heads * size]; the keys
+    of earlier calls, input 4, are [batch, heads, length, size].
+    """
+    past = [*node.inputs, *[None] * 5][4]
+    keys = [node.inputs[1], *([] if past is None or past.is_empty() else [past])]
+    length = sum(_size(tensor.shape[-2:-1]) for tensor in keys if tensor.shape is not None)
+    sizes = elements(node.inputs[0]), elements(node.outputs[0])
+    return 2 * length * sum(size or 0 for size in sizes)
 
 
 def _einsum(node: gs.Node) -> int:

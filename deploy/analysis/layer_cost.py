@@ -19,7 +19,7 @@ import numpy as np
 import onnx
 import onnx_graphsurgeon as gs
 
-from deploy.analysis.flops import node_flops
+from deploy.analysis.flops import node_flops, uncounted
 from deploy.artifacts.model import Model
 from deploy.surgery.graph import elements, label, producer, to_graph
 from deploy.target import QUANTIZED, Precision
@@ -55,7 +55,7 @@ class LayerCost:
 @dataclass(frozen=True)
 class Layers:
     """The layers of a graph in order; `unknown` names those that count for too little, for want of
-    a shape or because they have a body (If, Loop, Scan)."""
+    a shape or a rule for their FLOPs, or because they have a body (If, Loop, Scan)."""
 
     costs: tuple[LayerCost, ...]
     unknown: tuple[str, ...]
@@ -82,7 +82,8 @@ def graph_layers(graph: gs.Graph) -> Layers:
             shapes.update(id(t) for t in node.outputs)
         elif node.op not in _FREE and not _folds(node, outputs):
             values = [t for t in (*node.inputs, *node.outputs) if not t.is_empty()]
-            if any(_counts_too_little(t) for t in values) or list(node.subgraphs()):
+            hidden = uncounted(node) or list(node.subgraphs())
+            if hidden or any(_counts_too_little(t) for t in values):
                 unknown.append(label(node))
             costs.append(_cost(node, outputs))
     return Layers(tuple(costs), tuple(unknown))

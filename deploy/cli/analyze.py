@@ -68,9 +68,9 @@ def _totals(found: _Row) -> list[str]:
             continue
         named = ", ".join(total["unknown"][:3])
         lines.append(
-            f"note: {graph}: {len(total['unknown'])} layers of unknown shape, or with a body, "
-            f"count for too little ({named}), so no gain is said; fix the inputs with --shape, "
-            "where they are no bodies of If, Loop or Scan"
+            f"note: {graph}: {len(total['unknown'])} layers of unknown shape or arithmetic, or "
+            f"with a body, count for too little ({named}), so no gain is said; fix the inputs with "
+            "--shape, where a shape is what isn't known"
         )
     return lines
 

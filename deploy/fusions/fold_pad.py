@@ -27,7 +27,8 @@ def fold_pad(node: gs.Node) -> Replace | Skip | None:
     if node.op not in _LAYERS:
         return None
     pad = producer(node.inputs[0])
-    if pad is None or pad.op != "Pad":
+    # ONNX Runtime has one of its own, which writes the amounts otherwise
+    if pad is None or pad.op != "Pad" or pad.domain not in (None, "", "ai.onnx"):
         return None
     amounts = _amounts(pad)
     if isinstance(amounts, Skip):

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import onnx
+import onnx.numpy_helper
 import onnx.shape_inference
 import onnx.version_converter
 
-from deploy.artifacts.model import copy_proto
+from deploy.artifacts.model import copy_proto, graphs
 from deploy.errors import ModelError, one_line
 
 # per-channel QuantizeLinear/DequantizeLinear begin with 13
@@ -18,12 +20,17 @@ _ADVICE = "Export it with opset 13 or above"
 _BATCHED_SCAN = 8
 # keeps ONNX's converter away from a node: it leaves operators of other domains as they are
 _ASIDE = "onnx_deploy.aside"
+_OTHER_FLOATS: dict[int, np.dtype] = {
+    onnx.TensorProto.FLOAT16: np.dtype(np.float16),
+    onnx.TensorProto.DOUBLE: np.dtype(np.float64),
+}
 
 
 def convert_opset(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelProto:
     """The model at LOWEST_OPSET; ModelError names what has no equal there."""
     try:
         converted = _converted(proto, version, name)
+        _mend_bounds(converted, onnx.shape_inference.infer_shapes(proto))
     except (
         RuntimeError,
         ValueError,
@@ -61,6 +68,46 @@ def _converted(proto: onnx.ModelProto, version: int, name: str) -> onnx.ModelPro
     del converted.opset_import[:]
     converted.opset_import.extend(kept)
     return converted
+
+
+def _mend_bounds(converted: onnx.ModelProto, original: onnx.ModelProto) -> None:
+    """Finish what the converter leaves half done where attributes became inputs, in place.
+
+    The bounds of Clip and the value of Pad are constants of float32 whatever the data is, which
+    ONNX Runtime refuses for float16 and float64; and a Pad that repeats the data keeps its value
+    as an attribute, which no later opset has.
+    """
+    described = [v for g in graphs(original.graph) for v in (*g.input, *g.value_info, *g.output)]
+    types = {value.name: value.type.tensor_type.elem_type for value in described}
+    types |= {w.name: w.data_type for g in graphs(original.graph) for w in g.initializer}
+    types |= {
+        out: node.attribute[0].t.data_type
+        for node in original.graph.node
+        if node.op_type == "Constant"
+        for out in node.output
+    }
+    for graph in graphs(converted.graph):
+        made = {n.output[0]: n for n in graph.node if n.op_type == "Constant"}
+        for node in graph.node:
+            if node.op_type not in ("Clip", "Pad"):
+                continue
+            bounds = [made[name] for name in node.input[1:] if name in made]
+            for bound in bounds:
+                _retype(bound, types.get(node.input[0], onnx.TensorProto.FLOAT))
+            for index, attribute in reversed(list(enumerate(node.attribute))):
+                if (node.op_type, attribute.name) == ("Pad", "value"):
+                    del node.attribute[index]
+
+
+def _retype(bound: onnx.NodeProto, wanted: int) -> None:
+    """Give a float32 constant another float type."""
+    tensor = bound.attribute[0].t
+    dtype = _OTHER_FLOATS.get(wanted)
+    if tensor.data_type != onnx.TensorProto.FLOAT or dtype is None:
+        return
+    with np.errstate(over="ignore"):  # the lowest float32, which means no bound
+        values = onnx.numpy_helper.to_array(tensor).astype(dtype)
+    tensor.CopyFrom(onnx.numpy_helper.from_array(values, tensor.name))
 
 
 def _put_aside(node: onnx.NodeProto, name: str) -> None:

@@ -24,11 +24,11 @@ _MOST_NUMBERED = 1 << 20
 
 
 def channel_count(tensor: gs.Tensor) -> int | None:
-    """The size of axis 1; None when it isn't known."""
+    """The size of axis 1; None when it isn't known, or nothing is there to be moved."""
     shape = tensor.shape
     if shape is None or len(shape) < 2 or not isinstance(shape[1], int):
         return None
-    return int(shape[1])
+    return int(shape[1]) or None
 
 
 def moved_channels(node: gs.Node) -> list[np.ndarray] | None:
@@ -206,7 +206,8 @@ def _slice(node: gs.Node) -> list[np.ndarray] | None:
     start, end, axis, *step = (int(np.asarray(b).reshape(-1)[0]) for b in bounds)
     if axis % len(node.inputs[0].shape) != 1:
         return None
-    return [np.arange(count)[slice(start, end, *step)]]
+    taken = np.arange(count)[slice(start, end, *step)]
+    return [taken] if taken.size else None
 
 
 def _gather(node: gs.Node) -> list[np.ndarray] | None:
@@ -214,6 +215,8 @@ def _gather(node: gs.Node) -> list[np.ndarray] | None:
     if count is None or indices is None or indices.ndim != 1:
         return None
     if int(node.attrs.get("axis", 0)) % len(node.inputs[0].shape) != 1:
+        return None
+    if indices.size == 0 or (indices < -count).any() or (indices >= count).any():
         return None
     return [np.arange(count)[indices]]
 

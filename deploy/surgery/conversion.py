@@ -65,14 +65,14 @@ class Conversion:
         """A wide value in the narrow type; None when that type can't hold it exactly."""
         if self.scale is None:
             with np.errstate(over="ignore", invalid="ignore"):
-                cast = value.astype(self.narrow)
-            return cast if np.array_equal(cast.astype(self.wide), value) else None
-        found = quantized(value, self.scale, self.zero_point, self.narrow)
-        return (
-            found
-            if np.array_equal(dequantized(found, self.scale, self.zero_point), value)
-            else None
-        )
+                found = value.astype(self.narrow)
+                back = found.astype(self.wide)
+        else:
+            found = quantized(value, self.scale, self.zero_point, self.narrow)
+            back = dequantized(found, self.scale, self.zero_point)
+        # -0.0 equals 0.0, but integers have only one of them
+        same = np.array_equal(back, value) and back.tobytes() == value.tobytes()
+        return found if same else None
 
 
 def cast(node: gs.Node) -> Conversion | None:

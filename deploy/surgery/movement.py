@@ -83,8 +83,11 @@ def side_inputs(mover: gs.Node, conversion: Conversion) -> Side | Skip:
     if len(mover.outputs) > 1 and mover.op == "MaxPool":
         return Skip("the indices of MaxPool depend on which of two equal values comes first")
     side: list[Any] = list(mover.inputs[len(data_inputs(mover)) :])
-    if mover.op != "Pad" or mover.attrs.get("mode", "constant") != "constant":
+    if mover.op != "Pad":
         return tuple(side)
+    if mover.attrs.get("mode", "constant") != "constant":
+        # no value is padded with, but one may be given, and its type has to be the data's
+        return (side[0], gs.Variable.empty(), side[2]) if len(side) > 2 else tuple(side[:1])
     given = side[1] if len(side) > 1 and not side[1].is_empty() else None
     if given is None and conversion.scale is None:
         return tuple(side)  # zero is zero in every type

@@ -21,9 +21,12 @@ from deploy.artifacts.model import Decision
 from deploy.errors import ModelError
 from deploy.surgery.graph import label, names_in_use
 from deploy.surgery.opset import needed_opset, raise_for, write_for
+from deploy.surgery.region import type_name
 
 # a rule that undoes another one's work would run for ever; honest rules stay far below this
 _ROUNDS_PER_NODE = 20
+# float8 came with 19, and Cast, Reshape and Identity took it at once
+_FLOAT8_TURNS_FROM = 21
 
 
 @dataclass(frozen=True)
@@ -144,6 +147,8 @@ class _Driver:
         """Let the graph have the new operators; None, or why its opset can't be raised."""
         ops = {new.op for new in found.add if not new.domain}
         needs = [(needed_opset(op, self.graph.opset), op) for op in ops]
+        if any(new.op == "Transpose" and _is_float8(new.outputs[0]) for new in found.add):
+            needs.append((_FLOAT8_TURNS_FROM, "a Transpose of float8"))
         wanted, op = max(needs, default=(self.graph.opset, ""))
         return raise_for(self.graph, wanted, op, found.remove, self.in_the_way)
 
@@ -151,8 +156,7 @@ class _Driver:
         subject = label(node)
         neighbours = [t.inputs[0] for n in found.remove for t in n.inputs if t.inputs]
         for old in found.remove:
-            old.inputs.clear()
-            old.outputs.clear()
+            _unlink(old)
             del self.alive[id(old)]
         made = [self._make(new) for new in found.add]
         for new in made:
@@ -175,7 +179,8 @@ class _Driver:
         inputs = [
             value
             if isinstance(value, gs.Tensor)
-            else gs.Constant(self._fresh(f"{anchor}/{new.op}_{index}"), value)
+            # arithmetic with arrays of no dimension gives NumPy's scalars
+            else gs.Constant(self._fresh(f"{anchor}/{new.op}_{index}"), np.asarray(value))
             for index, value in enumerate(new.inputs)
         ]
         node = gs.Node(
@@ -200,6 +205,23 @@ class _Driver:
 
     def _decision(self, outcome: Any, subject: str, reason: str, saved: int = 0) -> Decision:
         return Decision("fuse", self.name, outcome, subject, reason, saved)
+
+
+def _is_float8(tensor: gs.Tensor) -> bool:
+    return type_name(tensor).startswith("float8")
+
+
+def _unlink(node: gs.Node) -> None:
+    """Take a node off the tensors around it.
+
+    graphsurgeon does the same by comparing nodes in full, with every other reader of a tensor: for
+    one that hundreds of nodes read that took most of the time.
+    """
+    for tensors, links in ((node.inputs, "outputs"), (node.outputs, "inputs")):
+        for tensor in tensors:
+            linked = getattr(tensor, links)
+            list.__delitem__(linked, next(i for i, other in enumerate(linked) if other is node))
+        list.clear(tensors)
 
 
 def _anchor(new: New) -> str:

@@ -62,6 +62,8 @@ def turned_resize(node: gs.Node, perm: tuple[int, ...]) -> Turned | Skip:
     resized = [a for a, number in zip(axes, numbers, strict=True) if same[a] != number]
     if any(perm[axis] < 2 for axis in resized):
         return Skip("Resize would resize an axis in front of the image")
+    if attrs.get("mode", "nearest") != "nearest" and not _same_places(resized, perm):
+        return Skip("Resize would interpolate its axes in another order, which rounds another way")
     if "axes" in attrs:
         attrs["axes"] = [perm[axis] for axis in axes]
     else:
@@ -69,6 +71,21 @@ def turned_resize(node: gs.Node, perm: tuple[int, ...]) -> Turned | Skip:
     # the region of interest, input 1, only counts for tf_crop_and_resize
     inputs = [node.inputs[0], *(gs.Variable.empty() for _ in range(at - 1)), numbers]
     return Turned(tuple(inputs), (0,), attrs, perm)
+
+
+def _same_places(resized: list[int], perm: tuple[int, ...]) -> bool:
+    """Whether ONNX Runtime takes the same axes for rows and for columns in the other order.
+
+    Of four axes they are the last two, or those in the middle where the last one isn't resized and
+    the second one is.
+    """
+    turned = [perm[axis] for axis in resized]
+
+    def places(axes: list[int]) -> list[int]:
+        last = len(perm) == 4 and 1 in axes and 3 not in axes
+        return [axis + last for axis in axes]
+
+    return places(resized) == places(turned)
 
 
 def turned_cumsum(node: gs.Node, perm: tuple[int, ...]) -> Turned | Skip:

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from onnx import TensorProto
+from helpers import model_from
+from onnx import TensorProto, helper
 from tiny_models import conv, model, node, normal, quantized, residual
 
 from deploy.analysis.graph_cost import graph_cost
+from deploy.analysis.layer_cost import layer_costs
 from deploy.artifacts.model import Model
 
 
@@ -68,6 +70,7 @@ def only(network: Model) -> tuple[int, int]:
         ("MatMul", {}, ["N", 5, 4], ["N", 5, 6], [(4, 6)], 2 * 30 * 4),
         ("Add", {}, ["N", 5, 4], ["N", 5, 4], [(4,)], 20),
         ("Relu", {}, ["N", 5, 4], ["N", 5, 4], [], 20),
+        ("Atan", {}, ["N", 5, 4], ["N", 5, 4], [], 20),
         ("GlobalAveragePool", {}, ["N", 3, 5, 7], ["N", 3, 1, 1], [], 105),
         ("Transpose", {"perm": [0, 2, 1]}, ["N", 5, 4], ["N", 4, 5], [], 0),
     ],
@@ -85,6 +88,58 @@ def test_one_operator(
     sizes = [[d if isinstance(d, int) else 1 for d in shape] for shape in (x, y)]
     elements = sum(int(np.prod(s)) for s in sizes) + sum(w.size for w in named.values())
     assert only(network) == (flops, 4 * elements)
+
+
+@pytest.mark.parametrize("op", ["Greater", "Equal"])
+def test_a_comparison_is_elementwise(op: str) -> None:
+    graph = f"g (float[N,5,4] x, float[4] k) => (bool[N,5,4] y) {{ y = {op}(x, k) }}"
+    assert only(model_from(graph)) == (20, 4 * (20 + 4) + 20)
+
+
+@pytest.mark.parametrize("past", [0, 3])
+def test_attention_is_two_products(past: int) -> None:
+    """Queries with keys of 8, weights with values of 6; 2 heads, 5 queries, 7 keys and `past`."""
+    given = f", float[N,2,{past},8] c, float[N,2,{past},6] d" if past else ""
+    cached = ', "", c, d' if past else ""
+    graph = f"""
+    g (float[N,2,5,8] q, float[N,2,7,8] k, float[N,2,7,6] v{given}) => (float[N,2,5,6] y) {{
+        y = Attention(q, k, v{cached})
+    }}
+    """
+    layers = layer_costs(model_from(graph, opset=23))
+    assert [layer.flops for layer in layers.costs] == [2 * 2 * 5 * (7 + past) * (8 + 6)]
+    assert layers.unknown == ()
+
+
+def test_attention_whose_keys_lie_behind_each_other() -> None:
+    graph = """
+    g (float[N,5,16] q, float[N,7,16] k, float[N,7,12] v) => (float[N,5,12] y) {
+        y = Attention<q_num_heads=2, kv_num_heads=2>(q, k, v)
+    }
+    """
+    (layer,) = layer_costs(model_from(graph, opset=23)).costs
+    assert layer.flops == 2 * 2 * 5 * 7 * (8 + 6)
+
+
+@pytest.mark.parametrize(
+    ("call", "known"),
+    [
+        ("com.microsoft.FusedMatMul(x, x)", False),
+        ("com.microsoft.Attention(x, x, k)", False),
+        ("com.microsoft.Gelu(x)", True),
+        ("com.microsoft.Trilu(x)", True),
+        ("DFT<axis=1>(x)", False),
+        ("Trilu(x)", True),
+    ],
+)
+def test_arithmetic_without_a_rule_is_named(call: str, known: bool) -> None:
+    graph = f"g (float[4,4,1] x, float[4] k) => (float[A,B,C] y) {{ y = {call} }}"
+    proto = model_from(graph).proto
+    shape = ["A", 4, 1 if known else 2]
+    proto.graph.output[0].CopyFrom(helper.make_tensor_value_info("y", TensorProto.FLOAT, shape))
+    layers = layer_costs(Model(proto, "m"))
+    assert [layer.op for layer in layers.costs] == [call.split("(")[0].split("<")[0].split(".")[-1]]
+    assert len(layers.unknown) == (not known)
 
 
 def test_what_only_relabels_a_shape_is_free() -> None:

@@ -6,7 +6,17 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from helpers import MODELS, assert_fuses, assert_same_numbers, assert_skips, model_from, ops, weight
+from helpers import (
+    MODELS,
+    assert_fuses,
+    assert_same_numbers,
+    assert_skips,
+    feeds_for,
+    model_from,
+    ops,
+    run,
+    weight,
+)
 
 from deploy.artifacts.model import Model
 from deploy.fuse import fuse
@@ -168,6 +178,24 @@ class TestExactReaders:
         model = model_from(text, {"w": weight(7, 12, 1, 1)})
         # z isn't in the region: its unknown channels don't matter
         assert "Transpose" not in ops(fuse(model, ["channel_layout"]))
+
+    def test_a_slice_without_channels_stays(self) -> None:
+        """What an exporter leaves of a split into all and nothing."""
+        model = model_from(
+            """
+            g (float[N,8,4,7] x, float[N,5,4,7] k) => (float[N,13,4,7] y, int8[N,0,4,7] z)
+              <int64[1] at = {6}, int64[1] end = {-2}, int64[1] axis = {1}, int64[1] last = {-1},
+               int64[1] first = {-9}, int64[1] back = {-1}, float scale = {0.5}, int8 zero = {0}>
+            {
+                e = Slice(x, at, end, axis)  s = Relu(e)  r = Slice(x, last, first, axis, back)
+                y = Concat<axis=1>(s, k, r)  z = QuantizeLinear(s, scale, zero)
+            }
+            """
+        )
+        fused = fuse(model, ["channel_layout"])
+        feeds = feeds_for(model)
+        for name, value in run(model, feeds).items():
+            np.testing.assert_array_equal(run(fused, feeds)[name], value)
 
     def test_no_shuffle_no_word(self) -> None:
         text = """g (float[N,4,5,3] x) => (float[a,b,c,d] y)

@@ -198,6 +198,15 @@ def test_other_readers_are_none() -> None:
 # ---- what doesn't fold, and why
 
 
+def test_a_pad_of_another_domain_is_none() -> None:
+    text = """
+    g (float[N,3,8,6] x) => (float[N,2,P,Q] y) { p = com.microsoft.Pad(x, pads) y = Conv(p, w) }
+    """
+    model = model_from(text, {"pads": np.array([ONE_SIDED]), "w": weight(2, 3, 3, 3)})
+    fused = fuse(model, [FOLD])
+    assert (ops(fused), fused.decisions) == (["Pad", "Conv"], ())
+
+
 @pytest.mark.parametrize("mode", ["reflect", "edge"])
 def test_skips_other_modes(mode: str) -> None:
     text = (

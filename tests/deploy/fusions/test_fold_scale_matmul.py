@@ -47,6 +47,15 @@ def test_a_bias_between_is_scaled_too(add: str, bias: tuple[int, ...]) -> None:
     assert_fuses(made, FOLD, ["MatMul", "Add"])
 
 
+@pytest.mark.parametrize("scale", ["Div(a, k)", "Mul(k, a)"])
+def test_a_scalar_bias_and_a_scalar_scale(scale: str) -> None:
+    text = (
+        f"g (float[N,3,7] x) => (float[N,3,5] y) {{ m = MatMul(x, w) a = Add(m, b) y = {scale} }}"
+    )
+    made = model_from(text, {"w": weight(7, 5), "b": np.float32(0.5), "k": np.float32(1.5)})
+    assert_fuses(made, FOLD, ["MatMul", "Add"])
+
+
 def test_a_shared_weight_is_not_corrupted() -> None:
     text = """
     g (float[N,7] x) => (float[N,5] y, float[N,5] z) {

@@ -9,6 +9,7 @@ from helpers import assert_fuses, assert_skips, model_from, ops
 from movers import MOVERS, integers
 
 from deploy.artifacts.model import Model
+from deploy.backends import reference
 from deploy.fuse import fuse
 from deploy.surgery import movement
 
@@ -196,6 +197,24 @@ def test_a_pad_that_repeats_the_edge_has_no_value() -> None:
     assert_fuses(model, HOIST, ["Cast", "Pad"], rtol=0)
 
 
+@pytest.mark.parametrize("axes", [False, True])
+def test_the_value_of_a_pad_that_repeats_the_edge_is_left_out(axes: bool) -> None:
+    """Exporters give one all the same, and it would have to be of the data's type."""
+    model = moving("Pad")
+    pad = model.proto.graph.node[0]
+    pad.input.append("v")
+    pad.attribute.append(onnx.helper.make_attribute("mode", "edge"))
+    weights = {"v": np.float32(0.1)}
+    if axes:
+        pad.input.append("axes")
+        weights["axes"] = np.arange(4)
+    for name, value in weights.items():
+        model.proto.graph.initializer.append(onnx.numpy_helper.from_array(value, name))
+    model.proto.opset_import[0].version = 18
+    fused = assert_fuses(model, HOIST, ["Cast", "Pad"], rtol=0)
+    assert list(fused.proto.graph.node[1].input)[2:] == (["", "axes"] if axes else [])
+
+
 @pytest.mark.parametrize("end", [1, 2])
 def test_skips_a_slice_of_little_from_much(end: int) -> None:
     # before: 48e*4 read and written, 48e*(4+2) cast; after: 384*(4+2) cast, 48e*2 read and written
@@ -304,6 +323,32 @@ def test_a_cast_keeps_its_other_attributes() -> None:
     fused = fuse(transposed("float", "float8e4m3fn", 17, extra=", saturate=0", opset=19), [HOIST])
     assert ops(fused) == ["Cast", "Transpose"]
     assert {a.name: a.i for a in fused.proto.graph.node[0].attribute} == {"to": 17, "saturate": 0}
+
+
+@pytest.mark.parametrize(
+    ("wide", "between", "rounds"),
+    [("float", "float16", 10), ("int64", "float", 1), ("uint8", "float", None)],
+)
+def test_skips_a_place_behind_a_cast_that_rounds(
+    wide: str, between: str, rounds: int | None
+) -> None:
+    """ONNX Runtime casts 2.99999 to 2 at once, and to 3 by way of float16."""
+    text = f"""
+    g ({wide}[N,7,6] x) => (int8[N,6,7] y) {{
+        c = Cast<to={rounds or 1}>(x)  t = Transpose<perm=[0,2,1]>(c)  y = Cast<to=3>(t)
+    }}
+    """
+    model = model_from(text)
+    if rounds is None:
+        assert_fuses(model, HOIST, ["Cast", "Cast", "Transpose"], rtol=0)
+    else:
+        assert_skips(model, HOIST, f"what the one to {between}.* rounds would be lost")
+
+
+def test_float8_is_transposed_from_opset_21_on() -> None:
+    fused = fuse(transposed("float", "float8e4m3fn", 17, opset=19), [HOIST])
+    assert (ops(fused), fused.opset) == (["Cast", "Transpose"], 21)
+    reference.build(fused).close()
 
 
 @pytest.mark.parametrize(

@@ -561,6 +561,33 @@ def test_skips_integers_that_resize_rounds() -> None:
     assert_skips(model_from(text, HALF), SINK, "Resize rounds integers")
 
 
+@pytest.mark.parametrize(("mode", "turns"), [("linear", False), ("nearest", True)])
+def test_rows_and_columns_that_change_places(mode: str, turns: bool) -> None:
+    """ONNX Runtime interpolates rows first: the other way round the last bits differ."""
+    text = f"""
+    g (float[N,4,8,6] x) => (float[N,4,12,12] y) {{
+        a = Transpose<perm=[0,1,3,2]>(x)  b = Resize<mode="{mode}">(a, "", s)
+        y = Transpose<perm=[0,1,3,2]>(b)
+    }}
+    """
+    model = model_from(text, {"s": np.float32([1, 1, 2, 1.5])})
+    if turns:
+        assert_fuses(model, SINK, ["Resize"], rtol=0)
+    else:
+        assert_skips(model, SINK, "Resize would interpolate its axes in another order")
+
+
+def test_columns_alone_would_become_rows() -> None:
+    """Of [N, H, W, C] with W resized alone ONNX Runtime takes W for rows."""
+    text = f"""
+    g (float[N,4,8,6] x) => (float[N,8,18,4] y) {{
+        b = Resize<mode="linear">(x, "", s)  y = Transpose<{TO_NHWC}>(b)
+    }}
+    """
+    model = model_from(text, {"s": np.float32([1, 1, 1, 3])})
+    assert_skips(model, SINK, "Resize would interpolate its axes in another order")
+
+
 def test_a_long_chain_takes_little() -> None:
     """More ops than one region may hold: it stays, and says nothing wrong."""
     chain = "".join(f"v{i + 1} = Relu(v{i}) " for i in range(600))

@@ -151,6 +151,12 @@ def test_a_pad_value_has_to_be_representable(value: float, fits: bool) -> None:
         assert_skips(model, SINK, "Pad's value .* is not representable in float16")
 
 
+def test_integers_have_no_negative_zero_to_pad_with() -> None:
+    text = "g (int8[N,4,6] q) => (float[N,5,6] y) { x = Cast<to=1>(q)  y = Pad(x, p, v) }"
+    weights = {"p": np.array([0, 1, 0, 0, 0, 0]), "v": np.float32(-0.0)}
+    assert_skips(model_from(text, weights), SINK, "Pad's value -0.0 is not representable in int8")
+
+
 def test_skips_a_pad_value_computed_at_run_time() -> None:
     model = sunk("y = Pad(x, p, v)", "float[N,5,6] y", inputs=", float v", p=[0, 1, 0, 0, 0, 0])
     assert_skips(model, SINK, "the value of Pad is computed at run time")

@@ -116,6 +116,24 @@ def test_movers_on_another_axis_are_none() -> None:
     assert [moved_channels(found[name]) for name in "yvwu"] == [None] * 4
 
 
+@pytest.mark.parametrize(
+    "call",
+    [
+        "Slice(x, six, end, axis)",
+        "Slice(x, six, end, axis, back)",
+        "Gather<axis=1>(x, none)",
+        "Gather<axis=1>(x, beyond)",
+        "Concat<axis=1>(x, empty)",
+    ],
+)
+def test_no_channels_at_all_are_not_moved(call: str) -> None:
+    """Nor are those behind the last, which the model fails on when it runs."""
+    text = f"g (float[N,8,5,3] x, float[N,0,5,3] empty) => (float[N,C,5,3] y) {{ y = {call} }}"
+    values = {"six": [6], "end": [-2], "axis": [1], "back": [1], "none": [], "beyond": [8]}
+    constants = {name: np.array(value, np.int64) for name, value in values.items()}
+    assert moved_channels(nodes(model_from(text, constants))["y"]) is None
+
+
 def test_workers_per_channel_and_their_constants() -> None:
     weights = {
         "dw": weight(6, 1, 3, 3),
