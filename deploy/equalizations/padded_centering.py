@@ -36,7 +36,7 @@ from deploy.observation.observe import ChannelRange
 from deploy.quantizable import LAYERS
 from deploy.sensitivity.rounded_inputs import noise_shares
 from deploy.surgery.channel_layers import Names, pads_zeros
-from deploy.surgery.channel_shifts import ChannelShifts, channel_shifts, quantized_places
+from deploy.surgery.channel_shifts import ChannelShifts, channel_shifts, int8_places
 from deploy.surgery.graph import infer, label, to_model
 from deploy.surgery.shifted_values import pad_in_front, shift_activation, shift_input
 
@@ -74,7 +74,7 @@ def padded_centering(graph: gs.Graph, evidence: Evidence) -> list[Decision]:
     if not evidence.symmetric:
         return []
     found = channel_shifts(graph, activations=True, padded=True)
-    ranges = evidence.ranges(_layer_inputs(graph, found))
+    ranges = evidence.ranges(_layer_inputs(graph))
     listed = list(_candidates(graph, found, ranges))
     if not listed:
         return []
@@ -94,9 +94,11 @@ def padded_centering(graph: gs.Graph, evidence: Evidence) -> list[Decision]:
     return decisions
 
 
-def _layer_inputs(graph: gs.Graph, found: ChannelShifts) -> list[str]:
-    read = {node.inputs[0].name for node in graph.nodes if node.op in LAYERS}
-    return [name for name in quantized_places(graph, found) if name in read]
+def _layer_inputs(graph: gs.Graph) -> list[str]:
+    """Of all layers, also those whose input can't move: they share in the noise."""
+    read = {node.inputs[0].name: node.inputs[0] for node in graph.nodes if node.op in LAYERS}
+    listed = [name for name in int8_places(graph) if name in read]
+    return [name for name in listed if read[name].dtype == np.float32]
 
 
 def _candidates(
@@ -107,7 +109,7 @@ def _candidates(
     makers = [m for m in makers if m[1].op in ("Relu", "Clip")]
     makers += [(t, None, found.inputs[t.name]) for t in graph.inputs if t.name in found.inputs]
     for tensor, node, slots in makers:
-        places = tuple(n for n in ranges if np.isin(found.of[n][0], slots).all())
+        places = tuple(n for n in ranges if _carries_alone(found, n, slots))
         if not places or not found.is_free(slots) or not _one_value(found, slots):
             continue
         low = min(float(ranges[n].low.min()) for n in places)
@@ -121,11 +123,16 @@ def _candidates(
 def _one_value(found: ChannelShifts, slots: np.ndarray) -> bool:
     """Whether every padded map that would move does so as a whole, by the constant of these."""
     for reader in found.readers:
-        carried = found.of.get(reader.inputs[0].name, [])
-        meets = pads_zeros(reader) and any(np.isin(atoms, slots).any() for atoms in carried)
-        if meets and not (len(carried) == 1 and np.isin(carried[0], slots).all()):
+        name = reader.inputs[0].name
+        meets = any(np.isin(atoms, slots).any() for atoms in found.of.get(name, ()))
+        if pads_zeros(reader) and meets and not _carries_alone(found, name, slots):
             return False
     return True
+
+
+def _carries_alone(found: ChannelShifts, name: str, slots: np.ndarray) -> bool:
+    carried = found.of.get(name, [])
+    return len(carried) == 1 and bool(np.isin(carried[0], slots).all())
 
 
 def _centred(low: float, high: float) -> tuple[float, float]:
