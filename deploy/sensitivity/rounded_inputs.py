@@ -51,4 +51,5 @@ def _rounded(model: Model, params: Mapping[str, Affine], name: str) -> LoneLayer
     weights = [weight for _, constants in made.values() for weight in constants]
     numbers = [number for number, _ in reads]
     graft = Graft(reads, nodes=nodes, weights=weights)
-    return LoneLayer(name, "", min(numbers), max(numbers), graft, params, 0.0, "", None)
+    # from the start: values held in front of each one would take more memory than time they save
+    return LoneLayer(name, "", 0, max(numbers), graft, params, 0.0, "", None)
