@@ -16,8 +16,8 @@ weren't seen. Not for implicit quantization (a DLA, Xavier): nobody saw what it 
 
 SQNR of the outputs, symmetric int8, one half of the calibration samples judged on the other and the
 other way round: mobilenetv2 20.9 and 20.9 -> 21.8 and 21.7 dB (its first ReLU6), dscnn_kws 24.8 and
-25.2 -> 33.4 and 33.7 (its input). resnet20 and shufflenetv1 stay as they are; of nine other networks
-one changes: silero_vad, 18.2 -> 18.7.
+25.2 -> 33.4 and 33.7 (its input). resnet20 and shufflenetv1 stay as they are; of nine networks from
+elsewhere one changes: silero_vad, 18.2 -> 18.7.
 """
 
 from __future__ import annotations
