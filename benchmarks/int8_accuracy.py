@@ -96,7 +96,8 @@ def symmetric(target: Target) -> Target:
     form = target.quantization.model_copy(
         update={"activation_dtype": "int8", "activation_symmetric": True}
     )
-    names = tuple(dict.fromkeys([*target.equalizations, "activation_centering"]))
+    centerings = ["activation_centering", "padded_centering"]
+    names = tuple(dict.fromkeys([*target.equalizations, *centerings]))
     changed = {"quantization": form, "placement": "tensorrt", "quantized_fusions": ()}
     return target.model_copy(update={**changed, "equalizations": names})
 

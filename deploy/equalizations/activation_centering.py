@@ -19,10 +19,10 @@ import onnx_graphsurgeon as gs
 
 from deploy.artifacts.model import Decision
 from deploy.observation.evidence import Evidence
-from deploy.surgery.channel_layers import Layer, Names, add_to_bias
-from deploy.surgery.channel_scales import clip_bounds
+from deploy.surgery.channel_layers import Layer, Names
 from deploy.surgery.channel_shifts import ChannelShifts, channel_shifts, quantized_places
-from deploy.surgery.graph import label, producer
+from deploy.surgery.graph import label
+from deploy.surgery.shifted_values import shift_activation
 
 
 def activation_centering(graph: gs.Graph, evidence: Evidence) -> list[Decision]:
@@ -63,18 +63,8 @@ def _shifts(
 
 
 def _centre(node: gs.Node, shift: float, names: Names) -> Decision:
-    maker = producer(node.inputs[0])
-    assert maker is not None
-    add_to_bias(maker, np.full(node.outputs[0].shape[1], shift), names)
-    bounds = clip_bounds(node) if node.op == "Clip" else (0.0, np.inf)
-    assert bounds is not None
-    dtype, subject = node.inputs[0].dtype or np.float32, label(node)
-    node.op = "Clip"
-    node.attrs.clear()
-    node.inputs = [node.inputs[0]]
-    for end, bound in zip(("low", "high"), bounds, strict=True):
-        name = names.fresh(f"{node.outputs[0].name}/{end}")
-        node.inputs.append(gs.Constant(name, np.asarray(bound + shift, dtype)))
-    low = "no low end" if np.isinf(bounds[0]) else f"{bounds[0] + shift:.4g} for {bounds[0]:.4g}"
+    subject = label(node)
+    before, after = shift_activation(node, shift, names)
+    low = "no low end" if np.isinf(before) else f"{after:.4g} for {before:.4g}"
     reason = f"moved by {shift:.4g}: {low}"
     return Decision("equalize", "activation_centering", "applied", subject, reason)

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from operator import length_hint
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from calibrators.samples import Sample
+from calibrators.samples import Sample, evenly_spaced
 from deploy.artifacts.model import Model
 from deploy.observation.observe import ChannelRange, channel_ranges
 
@@ -18,6 +19,13 @@ _HALF_ENOUGH = 64
 
 Place = tuple[str, int]
 Change = Callable[[ChannelRange, np.ndarray], ChannelRange]
+
+
+@runtime_checkable
+class _Spread(Protocol):
+    """Samples of which some can be read without the others."""
+
+    def spread(self, count: int) -> Iterable[Sample]: ...
 
 
 @dataclass
@@ -52,6 +60,13 @@ class Evidence:
     def count(self) -> int:
         """How many samples were given."""
         return length_hint(self.samples)
+
+    def some(self, count: int) -> list[Sample]:
+        """At most `count` samples, spread over all of them."""
+        if isinstance(self.samples, _Spread):
+            return list(self.samples.spread(count))
+        held = list(self.samples)
+        return [held[i] for i in evenly_spaced(range(len(held)), count)]
 
     def headroom(self, tensor: str, axis: int = 1) -> np.ndarray:
         """float64[C]: how much further than was seen each channel may reach on other samples.

@@ -9,7 +9,8 @@ What only moves data runs in INT8 when one scale holds for all of it, so values 
 Concat share theirs. An AveragePool runs in INT8 with Q/DQ on both sides; it gets the one in front
 only where others make both integers anyway. Seen in TensorRT-RTX 1.7.1 (SM89): such a pool becomes
 Int8 -> Int8 and one kernel less; Q/DQ on both inputs of an Add gives the same kernels as on the
-skip input alone, with one rounding more; all 52 convolutions of MobileNetV2 read Int8.
+skip input alone, with one rounding more; all 52 convolutions of MobileNetV2 read Int8; a Pad in
+front of one, with Q/DQ on both sides or behind it only, is computed where its input is requantized.
 
 A target with this placement leaves `hoist_quantize` and `sink_dequantize` out: TensorRT moves Q/DQ
 itself, and refuses the integer constant that a Pad in between would get.
@@ -54,6 +55,7 @@ def tensorrt(graph: gs.Graph) -> Placement:
             activations.append(ActivationQuant(node, 0, f"input of {node.op}"))
             weights.append(WeightQuant(node, 1, output_channel_axis(node)))
     activations += _pools(graph.nodes, activations)
+    activations += _pads(activations)
     names = [a.tensor.name for a in activations]
     shared = same_values(graph.nodes, names, "they hold the same values, and move as INT8")
     return Placement(tuple(activations), tuple(weights), tuple(skipped), shared)
@@ -71,6 +73,17 @@ def _convolved(tensor: gs.Tensor, reader: gs.Node) -> bool:
     if source is not None and source.op == "BatchNormalization":
         return only_reader(tensor) is reader and _convolved(source.inputs[0], source)
     return source is not None and source.op == "Conv" and only_reader(tensor) is reader
+
+
+def _pads(activations: Sequence[ActivationQuant]) -> list[ActivationQuant]:
+    """Inputs of Pads in front of layers, so that the map is written and padded in INT8."""
+    found = []
+    for placed in activations:
+        pad = producer(placed.tensor)
+        constant = pad is not None and pad.attrs.get("mode", "constant") == "constant"
+        if pad is not None and pad.op == "Pad" and constant and only_reader(placed.tensor):
+            found.append(ActivationQuant(pad, 0, "input of a Pad", owner=placed.node))
+    return found
 
 
 def _pools(

@@ -113,7 +113,7 @@ class _Grafting:
         if name not in self.activations:
             params = self.placed.params(name, self.form)
             self.activations[name] = params
-            nodes, weights = _rounding(name, params)
+            nodes, weights = rounding(name, params)
             self.nodes += [(reader, node) for node in nodes]
             self.weights += weights
         self.reads[reader, placed.index] = f"{name}/dequantized"
@@ -130,8 +130,8 @@ class _Grafting:
         self.reads[self.number(placed.node), placed.index] = name
 
 
-def _rounding(name: str, params: Params) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
-    """QuantizeLinear, and DequantizeLinear written out.
+def rounding(name: str, params: Params) -> tuple[list[onnx.NodeProto], list[onnx.TensorProto]]:
+    """QuantizeLinear, and DequantizeLinear written out, which makes `name`/dequantized.
 
     Seeing a pair, ONNX Runtime would quantize the float weights behind it by its own rules, one
     scale for all of them.

@@ -136,6 +136,12 @@ def absorbs_shift(node: gs.Node) -> bool:
     return explicit and not any(node.attrs.get("pads", ()))
 
 
+def pads_zeros(node: gs.Node) -> bool:
+    """Whether a convolution could take a constant back but for the zeros it pads its input with."""
+    explicit = node.attrs.get("auto_pad", "NOTSET") == "NOTSET"
+    return node.op == "Conv" and takes_bias(node) and explicit and any(node.attrs.get("pads", ()))
+
+
 def takes_bias(node: gs.Node) -> bool:
     """Whether a layer's outputs can be given a constant each through its bias."""
     if layer_weights(node) is None or node.op in ("ConvTranspose", "MatMul"):

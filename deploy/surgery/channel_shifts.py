@@ -21,6 +21,7 @@ from deploy.surgery.channel_layers import (
     absorbs_shift,
     add_to_bias,
     layer_weights,
+    pads_zeros,
     taken_back,
     takes_bias,
 )
@@ -42,7 +43,7 @@ class ChannelShifts:
 
     of: per tensor name, the atoms that add up in each channel, a list of int64[C]. pinned: why an
     atom stays 0, by number. makers: the layers (and activations) that add atoms; readers: the
-    layers that can take them back.
+    layers that can take them back. inputs: the model's own, by name, where they have atoms.
     """
 
     count: int
@@ -50,6 +51,7 @@ class ChannelShifts:
     pinned: dict[int, str]
     makers: list[Layer]
     readers: list[gs.Node]
+    inputs: dict[str, np.ndarray] = field(default_factory=dict)
 
     def seen(self, measured: Mapping[str, tuple[np.ndarray, np.ndarray]]) -> np.ndarray:
         """float64[2, atoms]: low and high of everything that carries one atom alone."""
@@ -72,9 +74,11 @@ class ChannelShifts:
     @property
     def free(self) -> list[Layer]:
         """The makers none of whose channels are pinned."""
-        held = np.zeros(self.count, bool)
-        held[list(self.pinned)] = True
-        return [maker for maker in self.makers if not held[maker.slots].any()]
+        return [maker for maker in self.makers if self.is_free(maker.slots)]
+
+    def is_free(self, atoms: np.ndarray) -> bool:
+        """Whether none of these atoms is pinned."""
+        return not any(atom in self.pinned for atom in atoms.tolist())
 
     def take_back(self, shifts: np.ndarray, names: Names) -> None:
         """Let every reader subtract what its input carries."""
@@ -85,16 +89,24 @@ class ChannelShifts:
                 add_to_bias(reader, -taken_back(reader, total), names)
 
 
-def channel_shifts(graph: gs.Graph, *, activations: bool = False) -> ChannelShifts:
+def channel_shifts(
+    graph: gs.Graph, *, activations: bool = False, padded: bool = False
+) -> ChannelShifts:
     """The atoms of a toposorted float graph whose shapes are inferred.
 
     activations: the outputs of ReLU and Clip get atoms too; their nodes are then makers as well.
+    padded: so do the model's float inputs, and layers that pad with zeros count as readers, for a
+    caller who lets them read a map padded with what those zeros became.
     """
-    found = _Explorer(activations)
+    found = _Explorer(activations, padded)
+    for tensor in graph.inputs if padded else ():
+        found.begin(tensor)
     for node in graph.nodes:
         found.visit(node)
     found.pin(graph.outputs, "an output of the model")
-    return ChannelShifts(found.count, found.of, found.pinned, found.makers, found.readers)
+    return ChannelShifts(
+        found.count, found.of, found.pinned, found.makers, found.readers, found.inputs
+    )
 
 
 def quantized_places(graph: gs.Graph, found: ChannelShifts) -> list[str]:
@@ -119,11 +131,13 @@ def int8_places(graph: gs.Graph) -> list[str]:
 @dataclass
 class _Explorer:
     activations: bool = False
+    padded: bool = False
     count: int = 0
     of: dict[str, list[np.ndarray]] = field(default_factory=dict)
     pinned: dict[int, str] = field(default_factory=dict)
     makers: list[Layer] = field(default_factory=list)
     readers: list[gs.Node] = field(default_factory=list)
+    inputs: dict[str, np.ndarray] = field(default_factory=dict)
 
     def visit(self, node: gs.Node) -> None:
         self.pin(read_by_bodies(node), f"read inside {label(node)} ({node.op})")
@@ -135,10 +149,19 @@ class _Explorer:
 
     def make(self, node: gs.Node, count: int) -> None:
         """A new atom for every channel this node makes."""
+        self.makers.append(Layer(node, self._fresh(node.outputs[0].name, count)))
+
+    def begin(self, tensor: gs.Tensor) -> None:
+        """A new atom for every channel of an input of the model."""
+        count = channel_count(tensor)
+        if count is not None and tensor.dtype == np.float32:
+            self.inputs[tensor.name] = self._fresh(tensor.name, count)
+
+    def _fresh(self, name: str, count: int) -> np.ndarray:
         atoms = np.arange(self.count, self.count + count)
         self.count += count
-        self.of[node.outputs[0].name] = [atoms]
-        self.makers.append(Layer(node, atoms))
+        self.of[name] = [atoms]
+        return atoms
 
     def pin(self, tensors: Iterable[gs.Tensor], reason: str) -> None:
         for tensor in tensors:
@@ -150,7 +173,7 @@ class _Explorer:
 def _layer(found: _Explorer, node: gs.Node) -> bool:
     if layer_weights(node) is None:
         return False
-    if absorbs_shift(node):
+    if absorbs_shift(node) or (found.padded and pads_zeros(node)):
         found.readers.append(node)
     else:
         found.pin(node.inputs[:1], f"{label(node)} pads with zeros, or takes no bias")

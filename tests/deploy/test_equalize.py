@@ -106,6 +106,18 @@ def test_evidence_follows_what_it_is_told() -> None:
     assert evidence.told == 3
 
 
+def test_evidence_gives_out_some_of_the_samples() -> None:
+    held = samples_for(model(), 6)
+    assert [s.name for s in Evidence(model(), held).some(3)] == ["s0", "s2", "s4"]
+    assert len(Evidence(model(), iter(held)).some(9)) == 6
+
+    class Set(list[Sample]):
+        def spread(self, count: int) -> list[Sample]:
+            return self[:count]
+
+    assert [s.name for s in Evidence(model(), Set(held)).some(2)] == ["s0", "s1"]
+
+
 def test_bad_samples_and_names_are_told() -> None:
     with pytest.raises(CalibrationError, match="no samples"):
         equalize(model(), [], ALL, symmetric=True)

@@ -243,6 +243,11 @@ class TestNvidia:
         assert "activation_centering" in target.equalizations
         assert target.corrections == ("bias_correction",)
 
+    def test_a_pad_of_its_own_only_where_qdq_says_what_runs_in_int8(self, name: str) -> None:
+        target = Target.load(name)
+        explicit = target.quantization.form == "qdq"
+        assert ("padded_centering" in target.equalizations) == explicit
+
     def test_dla(self, name: str) -> None:
         target, found = Target.load(name), nvidia(name)
         assert found.use_dla == name.endswith("-dla")

@@ -26,7 +26,13 @@ from deploy.target import Target
 
 NAMES = registry.names("equalization")
 # as targets name them
-ALL = ["channel_shifting", "channel_equalization", "activation_centering", "smooth_quant"]
+ALL = [
+    "channel_shifting",
+    "channel_equalization",
+    "activation_centering",
+    "smooth_quant",
+    "padded_centering",
+]
 
 
 def examples(count: int) -> settings:

@@ -103,6 +103,25 @@ def test_a_sum_without_convolution_reads_both() -> None:
     assert inputs(network) == [("a", "add"), ("b", "add"), ("s", "conv")]
 
 
+@pytest.mark.parametrize("mode", ["constant", "reflect"])
+def test_a_pad_of_a_constant_moves_integers(mode: str) -> None:
+    constants = {
+        "amounts": np.array([0, 0, 1, 0, 0, 0, 2, 1]),
+        "value": np.float32(-0.25),
+        "v": normal(4, 4, 4, 2),
+    }
+    read = ["x", "amounts", *(["value"] if mode == "constant" else [])]
+    pad = node("Pad", read, ["p"], mode=mode)
+    network = maps([pad, node("Conv", ["p", "v"], ["y"], name="conv")], constants)
+    moved = [("x", "Pad -> p")] if mode == "constant" else []
+    assert inputs(network) == [("p", "conv"), *moved]
+    made = parsed(quantize(network, ranges_of(network), dialect("tensorrt"))).activations
+    assert mode == "reflect" or made["x"].scale == made["p"].scale
+    # the Pad goes where its layer goes
+    kept = without(placed(network), Exclude(layers={"conv": "asked for"}))
+    assert not kept.activations
+
+
 class TestConcat:
     network = maps(
         [

@@ -218,6 +218,19 @@ def test_activations_are_makers_only_behind_a_layer_of_their_own() -> None:
     assert not channel_shifts(to_graph(after_pool), activations=True).free
 
 
+def test_padded_readers_and_inputs_only_for_who_asks() -> None:
+    text = """g (float[N,3,6,8] x) => (float[N,4,6,8] y, float[N,4,4,6] z) {
+        y = Conv<pads = [1,1,1,1]>(x, w1) z = Conv(x, w1)
+    }"""
+    graph = to_graph(checked(text, {"w1": W["w1"]}))
+    plain, asked = channel_shifts(graph), channel_shifts(graph, padded=True)
+    assert not plain.inputs
+    assert [len(plain.readers), len(asked.readers)] == [1, 2]
+    np.testing.assert_array_equal(asked.inputs["x"], asked.of["x"][0])
+    assert asked.is_free(asked.inputs["x"])
+    assert not asked.is_free(asked.makers[0].slots)
+
+
 def test_places_are_what_layers_and_adds_read() -> None:
     graph = to_graph(between("m = MaxPool<kernel_shape = [1,1]>(a) b = Add(m, perc)"))
     assert int8_places(graph) == ["x", "m", "b"]
