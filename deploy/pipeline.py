@@ -28,7 +28,7 @@ from deploy.judge import limits_for
 from deploy.ladder.of_build import build_ladder
 from deploy.line import Built, Job, Judged, Line
 from deploy.load import load, read
-from deploy.no_effect import no_effect, unnamed_fusions
+from deploy.no_effect import no_effect, nothing_narrow, unnamed_fusions, unread
 from deploy.nvidia.device import check_sizes, device_build, judged_as
 from deploy.package import Findings, check_output, package
 from deploy.placed import check_names
@@ -141,7 +141,11 @@ class _Build:
         simplified = line.model("simplify", loaded, simplify)
         fused = line.model("fuse", simplified, lambda m: fuse(m, order), order)
         graphs |= {"simplified": simplified, "fused": fused}
-        for unheard in (*unnamed_fusions(recipe, target), *no_effect(recipe, fused)):
+        for unheard in (
+            *unnamed_fusions(recipe, target),
+            *unread(recipe, self.precision),
+            *no_effect(recipe, fused),
+        ):
             line.job.progress.caution(unheard)
         ranges = choice = audited = shipped = device = None
         if self.precision in QUANTIZED:
@@ -154,6 +158,8 @@ class _Build:
             graphs |= shipped.graphs
         elif weights_only(recipe):
             judged, graphs["compressed"] = weight_only(line, target, graphs, data, self.precision)
+            for unheard in nothing_narrow(recipe, graphs["compressed"]):
+                line.job.progress.caution(unheard)
         else:
             judged = self.judged(target, graphs, data)
         built = judged.built
