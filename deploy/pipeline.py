@@ -133,7 +133,7 @@ class _Build:
         check_sizes(wanted, loaded, line.job.progress)
         # before the long stages: what can't be judged, or doesn't fit, is said at once
         line.exact(loaded).close()
-        data = open_data(_judging(recipe, self.precision), loaded)
+        data = self.caution_of_shared(open_data(_judging(recipe, self.precision), loaded))
         limits_for(target, self.precision, recipe, loaded, data.evaluation)
         self.caution_of_coarse_gate(len(data.evaluation))
         registry.path("calibrator", recipe.calibrator)
@@ -220,6 +220,15 @@ class _Build:
                 f"--max-drop {drop:g} is finer than one of {samples} samples ({100 / samples:.2g} "
                 "points): a single one decides; judge on more"
             )
+
+    def caution_of_shared(self, data: Data) -> Data:
+        """The data, telling how much of what judges was calibrated on."""
+        if data.shared:
+            self.line.job.progress.caution(
+                f"{data.shared} of {len(data.evaluation)} samples that judge were calibrated on as "
+                "well, so the engine looks better than it is on others; give --eval-data of its own"
+            )
+        return data.telling_shared()
 
     def raw_input(self, loaded: Model) -> Model:
         """The model taking raw images."""
