@@ -239,8 +239,8 @@ class _Build:
     def audited(self, loaded: Model, data: Data) -> Audit | None:
         """What is odd about the calibration samples, said now and in the report."""
         recipe, samples = self.line.job.recipe, data.calibration
-        half = any(spec.dtype == np.float16 for spec in loaded.inputs)  # quantize says what to do
-        if samples is None or recipe.effort == "fast" or half:
+        other = any(s.dtype in (np.float16, np.float64) for s in loaded.inputs)  # see quantize
+        if samples is None or recipe.effort == "fast" or other:
             return None
         key = {
             "model": loaded.sha256,
