@@ -68,7 +68,10 @@ def statistics_of(
     if not names:
         raise CalibrationError(f"{model.name}: no float tensor to calibrate; use --fp32")
     probes = [Probe(name, None, _VALUES) for name in dict.fromkeys(names.values())]
-    with Observer(model, probes) as observer, ThreadPoolExecutor(1) as aside:
+    with (
+        Observer(model, probes, infinite=inner(model, names)) as observer,
+        ThreadPoolExecutor(1) as aside,
+    ):
         # beside the first sample's reading, and the engine's making
         hashed = aside.submit(lambda: model.sha256)
         found = Statistics("", settings_of(calibrator), names, make)
@@ -132,6 +135,14 @@ def calibrated_tensors(model: Model) -> dict[str, str]:
     return {name: _root(name, made, set(wanted)) for name in wanted}
 
 
+def inner(model: Model, names: Mapping[str, str]) -> frozenset[str]:
+    """Of what is observed, `calibrated_tensors`, that which is neither fed in nor given out: Inf
+    there is the model's own business as long as its outputs are finite."""
+    graph = model.proto.graph
+    outer = {names.get(value.name) for value in (*graph.input, *graph.output)}
+    return frozenset(set(names.values()) - outer)
+
+
 def _absorbed(maker: onnx.NodeProto | None, readers: list[onnx.NodeProto]) -> bool:
     if maker is None or maker.op_type not in _ABSORBING or len(readers) != 1:
         return False
@@ -177,6 +188,8 @@ class _Crew:
     def count(self, samples: list[dict[str, Seen]]) -> None:
         for name, tensor in self.statistics.tensors.items():
             held = [sample[name] for sample in samples if sample[name].low.size]
-            if held:
+            infinite = sum(sample[name].infinite for sample in samples)
+            if held or infinite:
                 with self.locks[name]:
                     tensor.observe([(s.low, s.high, s.values, s.step) for s in held])
+                    tensor.infinite += infinite

@@ -16,6 +16,7 @@ from deploy.errors import CalibrationError, RecipeError, nearest
 from deploy.noise import FREE_SIZE, free_dimensions, seeded_feeds
 from deploy.recipe import Recipe
 
+_SAME = "the calibration samples themselves"
 _CALIBRATION = ("calib", "calibration", "train")
 _EVALUATION = ("test", "eval", "val", "validation")
 _SYNTHETIC = 8
@@ -71,6 +72,24 @@ class Data:
 
     calibration: SampleSet | None
     evaluation: SampleSet
+
+    @cached_property
+    def shared(self) -> int:
+        """How many of the samples that judge were calibrated on: the same values, from whatever
+        file."""
+        if self.calibration is None:
+            return 0
+        known = {line.split()[0] for line in self.calibration.hashes}
+        return sum(line.split()[0] in known for line in self.evaluation.hashes)
+
+    def telling_shared(self) -> Data:
+        """The same, `about` saying how many samples of evaluation were calibrated on."""
+        judged = self.evaluation
+        if not self.shared or _SAME in judged.about:
+            return self
+        told = replace(judged, about=f"{judged.about}; {self.shared} of them were calibrated on")
+        vars(told)["hashes"] = judged.hashes  # reading them all once is enough
+        return replace(self, evaluation=told)
 
 
 def open_data(recipe: Recipe, model: Model) -> Data:
@@ -177,7 +196,7 @@ def _held_out(uri: str, dataset: Dataset, used: SampleSet, recipe: Recipe) -> Sa
     unused = [i for i in range(len(dataset.splits)) if i not in taken]
     pool = unused or list(used.indices)
     chosen = evenly_spaced(pool, recipe.eval_samples)
-    about = "samples not used in calibration" if unused else "the calibration samples themselves"
+    about = "samples not used in calibration" if unused else _SAME
     return SampleSet(uri, dataset, tuple(chosen), f"{len(chosen)} of {len(pool)}, {about}")
 
 

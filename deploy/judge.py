@@ -9,7 +9,7 @@ from deploy.errors import RecipeError, nearest
 from deploy.parity import Limits
 from deploy.recipe import OutputGate, Recipe
 from deploy.target import Precision, Target
-from deploy.task import Task, class_scores
+from deploy.task import Task, class_number, class_scores
 
 # found by the outputs' shapes and ends, without a name
 _BY_CLASS = ("auto", "classify", "none")
@@ -23,6 +23,8 @@ def limits_for(
     first = next(iter(samples.first(1)), None)
     labelled = first is not None and first.label is not None
     scores = class_scores(model, recipe.task, labelled, recipe.scores)
+    if scores is None and other is None:
+        scores = class_number(model, recipe.task)
     if recipe.max_drop is not None and scores is None and other is None:
         outputs = ", ".join(str(spec) for spec in model.outputs)
         raise RecipeError(

@@ -143,7 +143,7 @@ class _Judge:
             min(error.max_abs, _JSON_MAX),
             min(error.reference_max, _JSON_MAX),
             scores.agreement_pct if scores else None,
-            scores.figures[0].engine if scores else None,
+            scores.figures[0].engine if scores and scores.figures else None,
         )
 
 

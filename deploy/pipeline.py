@@ -28,7 +28,7 @@ from deploy.judge import limits_for
 from deploy.ladder.of_build import build_ladder
 from deploy.line import Built, Job, Judged, Line
 from deploy.load import load, read
-from deploy.no_effect import no_effect, unnamed_fusions
+from deploy.no_effect import no_effect, nothing_narrow, unnamed_fusions, unread
 from deploy.nvidia.device import check_sizes, device_build, judged_as
 from deploy.package import Findings, check_output, package
 from deploy.placed import check_names
@@ -133,7 +133,7 @@ class _Build:
         check_sizes(wanted, loaded, line.job.progress)
         # before the long stages: what can't be judged, or doesn't fit, is said at once
         line.exact(loaded).close()
-        data = open_data(_judging(recipe, self.precision), loaded)
+        data = self.caution_of_shared(open_data(_judging(recipe, self.precision), loaded))
         limits_for(target, self.precision, recipe, loaded, data.evaluation)
         self.caution_of_coarse_gate(len(data.evaluation))
         registry.path("calibrator", recipe.calibrator)
@@ -141,7 +141,11 @@ class _Build:
         simplified = line.model("simplify", loaded, simplify)
         fused = line.model("fuse", simplified, lambda m: fuse(m, order), order)
         graphs |= {"simplified": simplified, "fused": fused}
-        for unheard in (*unnamed_fusions(recipe, target), *no_effect(recipe, fused)):
+        for unheard in (
+            *unnamed_fusions(recipe, target),
+            *unread(recipe, self.precision),
+            *no_effect(recipe, fused),
+        ):
             line.job.progress.caution(unheard)
         ranges = choice = audited = shipped = device = None
         if self.precision in QUANTIZED:
@@ -154,6 +158,8 @@ class _Build:
             graphs |= shipped.graphs
         elif weights_only(recipe):
             judged, graphs["compressed"] = weight_only(line, target, graphs, data, self.precision)
+            for unheard in nothing_narrow(recipe, graphs["compressed"]):
+                line.job.progress.caution(unheard)
         else:
             judged = self.judged(target, graphs, data)
         built = judged.built
@@ -215,6 +221,15 @@ class _Build:
                 "points): a single one decides; judge on more"
             )
 
+    def caution_of_shared(self, data: Data) -> Data:
+        """The data, telling how much of what judges was calibrated on."""
+        if data.shared:
+            self.line.job.progress.caution(
+                f"{data.shared} of {len(data.evaluation)} samples that judge were calibrated on as "
+                "well, so the engine looks better than it is on others; give --eval-data of its own"
+            )
+        return data.telling_shared()
+
     def raw_input(self, loaded: Model) -> Model:
         """The model taking raw images."""
         pre = self.line.job.recipe.preprocess()
@@ -224,8 +239,8 @@ class _Build:
     def audited(self, loaded: Model, data: Data) -> Audit | None:
         """What is odd about the calibration samples, said now and in the report."""
         recipe, samples = self.line.job.recipe, data.calibration
-        half = any(spec.dtype == np.float16 for spec in loaded.inputs)  # quantize says what to do
-        if samples is None or recipe.effort == "fast" or half:
+        other = any(s.dtype in (np.float16, np.float64) for s in loaded.inputs)  # see quantize
+        if samples is None or recipe.effort == "fast" or other:
             return None
         key = {
             "model": loaded.sha256,

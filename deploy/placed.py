@@ -72,7 +72,9 @@ def place(model: Model, ranges: Ranges, target: Target, exclude: Exclude) -> Pla
     graph = to_graph(model)
     check_names(exclude, graph)
     _lower(graph, model, target)
-    placement = without(registry.load("placement", target.placement)(graph), exclude)
+    placement = without(
+        registry.load("placement", target.placement)(graph), exclude.also(_infinite(ranges))
+    )
     if not placement.activations:
         said = [d.reason for d in placement.skipped if d.rule == "exclude"]
         said += [d.reason for d in placement.skipped]
@@ -83,6 +85,17 @@ def place(model: Model, ranges: Ranges, target: Target, exclude: Exclude) -> Pla
         )
     united, groups = _united(ranges, placement)
     return Placed(graph, placement, united, groups)
+
+
+def _infinite(ranges: Ranges) -> Exclude:
+    """Tensors that no range can cover."""
+    count = len(ranges.source.sample_sha256)
+    return Exclude(
+        tensors={
+            name: f"{name!r} holds Inf on {held} of {count} samples, which no range can cover"
+            for name, held in ranges.infinite.items()
+        }
+    )
 
 
 def _united(

@@ -15,6 +15,7 @@ from deploy.compared import add, compared
 from deploy.floats.float8 import FLOAT8
 from deploy.floats.float8_noise import float8_noise
 from deploy.metrics import Error
+from deploy.uniform_noise import Made, uniform_noise
 
 _SEED = 1120  # a float32 attribute: small, so that neighbours differ
 
@@ -48,10 +49,10 @@ def shaken(model: Model) -> Model | None:
             scale = numpy_helper.to_array(stored[node.input[1]])
             names, seed = (node.input[0], f"{node.name}/moved"), float(_SEED + count)
             if stored[node.input[2]].data_type == FLOAT8:
-                made, constants = float8_noise(names, scale, 1.0, seed)
-                graph.initializer.extend(constants)
+                made, constants = float8_noise(names, scale, 1.0, seed, model.opset)
             else:
-                made = _noise(names, float(scale), seed)
+                made, constants = _noise(names, float(scale), seed, model.opset)
+            graph.initializer.extend(constants)
             nodes += made
             node.input[0] = names[1]
             count += 1
@@ -65,10 +66,8 @@ def shaken(model: Model) -> Model | None:
     return model.derive(proto, ())
 
 
-def _noise(names: tuple[str, str], step: float, seed: float) -> list[onnx.NodeProto]:
+def _noise(names: tuple[str, str], step: float, seed: float, opset: int) -> Made:
     source, made = names
     noise = f"{made}/noise"
-    return [
-        helper.make_node("RandomUniformLike", [source], [noise], low=-step, high=step, seed=seed),
-        helper.make_node("Add", [source, noise], [made]),
-    ]
+    nodes, constants = uniform_noise((source, noise), step, seed, opset)
+    return [*nodes, helper.make_node("Add", [source, noise], [made])], constants

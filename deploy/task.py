@@ -81,6 +81,12 @@ def class_scores(model: Model, task: str, labelled: bool, named: str | None = No
             f"--scores {named!r}{nearest(named, names)}: not an output; there are: "
             f"{', '.join(names)}"
         )
+    meant = next((spec for spec in model.outputs if spec.name == named), None)
+    if meant is not None and meant.dtype.kind != "f" and not _one_integer(meant, model):
+        raise RecipeError(
+            f"--scores {named}: {meant} holds neither a score per class nor one class's number; "
+            "name another output, or the --task that the model is for"
+        )
     if named is not None or task not in ("auto", "classify"):
         return named
     shaped = [spec.name for spec in model.outputs if _one_score_per_class(spec)]
@@ -95,6 +101,26 @@ def class_scores(model: Model, task: str, labelled: bool, named: str | None = No
             f"--scores {found[0]}, or --task none"
         )
     return found[0] if len(found) == 1 else None
+
+
+def class_number(model: Model, task: str) -> str | None:
+    """The name of the output that is the class itself: the only one that ends in an ArgMax of
+    scores, one integer per sample."""
+    if task not in ("auto", "classify"):
+        return None
+    found = [
+        spec.name
+        for spec in model.outputs
+        if _one_integer(spec, model) and _last_layer(model.proto.graph, spec.name) == "ArgMax"
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def _one_integer(spec: TensorSpec, model: Model) -> bool:
+    """An integer per sample: no sizes but the batch's, ones aside."""
+    batches = [given.shape[0] for given in model.inputs if given.shape]
+    alone = bool(spec.shape) and all(size == 1 for size in spec.shape[1:])
+    return spec.dtype.kind in "iu" and alone and spec.shape[0] in batches
 
 
 def _one_score_per_class(spec: TensorSpec) -> bool:

@@ -10,7 +10,7 @@ from deploy.artifacts.model import Model
 from deploy.backends import reference
 from deploy.batches import batches, feeds_of, rows
 from deploy.calibrate import float_tensors
-from deploy.metrics import Error
+from deploy.metrics import Error, without_shared_infinities
 
 
 @dataclass(frozen=True)
@@ -41,9 +41,8 @@ def layer_errors(
             expected, got = before.run(feeds), after.run(feeds)
             for name in names:
                 for index in range(len(group)):
-                    errors[name].add(
-                        rows(expected[name], index, size), rows(got[name], index, size)
-                    )
+                    exact, other = (rows(x[name], index, size) for x in (expected, got))
+                    errors[name].add(*without_shared_infinities(exact, other))
     operators = {o: n.op_type for n in float_model.proto.graph.node for o in n.output}
     order = {o: i for i, n in enumerate(float_model.proto.graph.node) for o in n.output}
     return [

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,15 @@ class Source:
 
 @dataclass(frozen=True)
 class Ranges:
-    """A range for every float activation, keyed by its ONNX tensor name."""
+    """A range for every float activation, keyed by its ONNX tensor name.
+
+    infinite: those that have none, as they held Inf, and on how many samples; layers at them stay
+    float.
+    """
 
     tensors: Mapping[str, TensorRange]
     source: Source
+    infinite: Mapping[str, int] = field(default_factory=dict)
 
     def save(self, path: Path) -> None:
         """Write JSON: the same ranges give the same bytes."""
@@ -81,6 +86,8 @@ class Ranges:
             "settings": dict(self.source.settings),
             "tensors": tensors,
         }
+        if self.infinite:
+            content["infinite"] = dict(self.infinite)
         content["content_sha256"] = _content_hash(content)
         write_aside(path, json_bytes(content))
 
@@ -164,6 +171,7 @@ def _parse(content: Any, path: Path) -> Ranges:
         source = Source(
             content["model_sha256"], tuple(content["sample_sha256"]), dict(content["settings"])
         )
+        infinite = {str(name): int(count) for name, count in content.get("infinite", {}).items()}
     except (KeyError, TypeError, AttributeError, ValueError) as error:
         raise CalibrationError(f"{path}: damaged ({error!r}); calibrate again") from None
-    return Ranges(tensors, source)
+    return Ranges(tensors, source, infinite)

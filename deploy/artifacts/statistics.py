@@ -59,16 +59,22 @@ class Statistics:
         """The range of every tensor; CalibrationError when there is nothing to take one from."""
         if not self.sample_sha256:
             raise CalibrationError("no samples to calibrate on; check --data and --samples")
-        found = {name: tensor.range(name) for name, tensor in self.tensors.items()}
+        infinite = {name: t.infinite for name, t in self.tensors.items() if t.infinite}
+        found = {n: t.range(n) for n, t in self.tensors.items() if n not in infinite}
         source = Source(self.model_sha256, tuple(sorted(self.sample_sha256)), self.settings)
-        return Ranges({name: found[root] for name, root in self.names.items()}, source)
+        return Ranges(
+            {name: found[root] for name, root in self.names.items() if root in found},
+            source,
+            {name: infinite[root] for name, root in self.names.items() if root in infinite},
+        )
 
 
 class TensorStatistics:
     """One tensor: the calibrator that decides, and a histogram, its own or for the report alone.
 
     A calibrator that keeps a `histogram` has it filled here, every value weighted by how many it
-    stands for. Any other one observes each sample's extremes and part of its values.
+    stands for. Any other one observes each sample's extremes and part of its values. infinite: on
+    how many samples it held Inf, which leaves it without a range.
     """
 
     def __init__(self, make: Callable[[], Any]) -> None:
@@ -76,6 +82,7 @@ class TensorStatistics:
         own = getattr(self.calibrator, "histogram", None)
         self.fills = isinstance(own, Histogram)
         self.histogram: Histogram = own if isinstance(own, Histogram) else Histogram()
+        self.infinite = 0
 
     def observe(self, samples: Sequence[Glance]) -> None:
         """Some samples: counting many at once costs little more than one."""
@@ -93,6 +100,7 @@ class TensorStatistics:
     def merge(self, other: TensorStatistics) -> None:
         """Add the other's."""
         self.calibrator.merge(other.calibrator)
+        self.infinite += other.infinite
         if not self.fills:
             self.histogram.merge(other.histogram)
 

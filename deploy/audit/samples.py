@@ -24,7 +24,7 @@ from deploy.audit.hypotheses import Alternatives, alternatives
 from deploy.audit.plausibility import Image, OffCentre
 from deploy.audit.preprocessing_findings import image_input, not_told, preprocessing_findings
 from deploy.audit.sample_findings import sample_findings
-from deploy.calibrate import calibrated_tensors
+from deploy.calibrate import calibrated_tensors, inner
 from deploy.errors import CalibrationError
 from deploy.floats.widen import in_float32
 from deploy.observation.observe import Observer
@@ -64,8 +64,9 @@ def audit(
     CalibrationError names a sample that holds NaN or Inf, or says that there is none.
     """
     watch = Watch(model, len(samples), recipe)
-    names = list(dict.fromkeys(calibrated_tensors(watch.model).values()))
-    with Observer(watch.model, [Probe(name) for name in names]) as observer:
+    names = calibrated_tensors(watch.model)
+    probes = [Probe(name) for name in dict.fromkeys(names.values())]
+    with Observer(watch.model, probes, infinite=inner(watch.model, names)) as observer:
 
         def work(group: list[Sample], size: int) -> None:
             for sample, tensors in zip(group, observer.observe(group, size), strict=True):

@@ -8,31 +8,28 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import onnx
 from onnx import TensorProto, helper, numpy_helper
 
 from calibrators.float8 import LARGEST
+from deploy.uniform_noise import Made, uniform_noise
 
 _SMALLEST_NORMAL = 2.0**-6
 _SMALLEST_SHARE = 2.0**-3  # a step's part of the power of two below its value
 
 
-Made = tuple[list[onnx.NodeProto], list[onnx.TensorProto]]
-
-
-def float8_noise(names: tuple[str, str], scale: np.ndarray, width: float, seed: float) -> Made:
+def float8_noise(
+    names: tuple[str, str], scale: np.ndarray, width: float, seed: float, opset: int
+) -> Made:
     """The nodes, and their constants, that make names[1] of names[0], both of the scale's type.
 
     width: of the noise to either side, in steps.
     """
     steps = _Steps(names, scale)
     noise = f"{names[1]}/noise"
-    steps.nodes.append(
-        helper.make_node(
-            "RandomUniformLike", [steps.wide], [noise], low=-width, high=width, seed=seed
-        )
-    )
-    return steps.made(steps.add("Add", steps.wide, steps.add("Mul", noise, steps.size)))
+    random, constants = uniform_noise((steps.wide, noise), width, seed, opset)
+    steps.nodes += random
+    nodes, known = steps.made(steps.add("Add", steps.wide, steps.add("Mul", noise, steps.size)))
+    return nodes, [*constants, *known]
 
 
 def float8_rounding(names: tuple[str, str], scale: np.ndarray) -> Made:

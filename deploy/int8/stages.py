@@ -106,9 +106,10 @@ class Int8Stages:
         folder, reused = self.line.stage("calibrate", key, make, len(samples))
         ranges = Ranges.load(folder / _RANGES)
         samples.check_unchanged(ranges.source.sample_sha256)
-        self.line.done(
-            "calibrate", f"{len(ranges.tensors)} tensors, {name}, {len(samples)} samples", reused
-        )
+        words = f"{len(ranges.tensors)} tensors, {name}, {len(samples)} samples"
+        if ranges.infinite:
+            words += f"; {len(ranges.infinite)} with Inf in them stay float"
+        self.line.done("calibrate", words, reused)
         return ranges
 
     def _given(self, path: Path) -> Ranges:

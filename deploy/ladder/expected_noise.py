@@ -245,22 +245,31 @@ def _rounded_weight(
     values: np.ndarray, scale: np.ndarray, stored: np.ndarray, pair: onnx.NodeProto
 ) -> np.ndarray:
     """A weight to the nearest of its own steps. scale, stored: how finely it is to be rounded."""
-    levels = 127.0
-    if stored.dtype.kind in "iu" and stored.size:
-        # seven or four bits leave the ends of the type unused
-        largest = int(np.abs(stored.astype(np.int64)).max())
-        levels = next((n for n in (7.0, 15.0, 63.0) if largest <= n + 1), 127.0)
-    magnitude = np.abs(values.astype(np.float64))
+    levels = 127
+    # NumPy has no four bits: what ONNX reads them into is neither "i" nor "u"
+    if stored.dtype.kind != "f" and stored.size:
+        # seven or four bits leave the ends of the type unused; unsigned ones are centred elsewhere
+        half = np.ptp(stored.astype(np.int64)) / 2
+        levels = next((n for n in (7, 63) if half <= n + 1), 127)
     axis = next((a.i for a in pair.attribute if a.name == "axis"), 1) % max(values.ndim, 1)
-    if scale.size <= 1:
-        widest = magnitude.max()
-    elif scale.ndim == values.ndim:  # blocks along the axis
-        widest = _blocks(magnitude, scale.shape[axis], axis)
+    exact = values.astype(np.float64)
+    above, below = (_widest(np.maximum(x, 0), scale, axis) for x in (exact, -exact))
+    if stored.dtype.name.startswith("uint"):
+        span = (above + below) / (2 * levels + 1)
     else:
-        others = tuple(i for i in range(values.ndim) if i != axis)
-        widest = magnitude.max(axis=others, keepdims=True)
-    step = np.maximum(widest / levels, _SMALLEST)
+        span = np.maximum(above, below) / levels
+    step = np.maximum(span, _SMALLEST)
     return np.asarray(np.rint(values / step) * step, values.dtype)
+
+
+def _widest(magnitude: np.ndarray, scale: np.ndarray, axis: int) -> np.ndarray:
+    """The largest of those that share a scale, broadcast over the values."""
+    if scale.size <= 1:
+        return np.asarray(magnitude.max())
+    if scale.ndim == magnitude.ndim:  # blocks along the axis
+        return _blocks(magnitude, scale.shape[axis], axis)
+    others = tuple(i for i in range(magnitude.ndim) if i != axis)
+    return np.asarray(magnitude.max(axis=others, keepdims=True))
 
 
 def _blocks(magnitude: np.ndarray, count: int, axis: int) -> np.ndarray:

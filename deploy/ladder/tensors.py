@@ -14,7 +14,7 @@ from deploy.artifacts.model import Model, TensorSpec
 from deploy.backends import reference
 from deploy.batches import batches, feeds_of, rows
 from deploy.floats.widen import in_float32
-from deploy.metrics import Error
+from deploy.metrics import Error, without_shared_infinities
 from deploy.plugin.ops import expand_plugins
 from deploy.surgery.graph import infer
 
@@ -50,6 +50,7 @@ class Difference:
 
     def add(self, expected: np.ndarray, got: np.ndarray) -> None:
         """One more pair."""
+        expected, got = without_shared_infinities(expected, got)
         self.error.add(expected, got)
         if expected.shape != got.shape:
             self.same_shape = False

@@ -7,7 +7,7 @@ don't depend on how many samples are handed over together. Threads work on diffe
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
@@ -24,7 +24,7 @@ from deploy.observation.finite import finite_if_small
 from deploy.observation.graph import FLOATS, observed_graph
 from deploy.observation.overlap import overlapped
 from deploy.observation.probes import Probe
-from deploy.observation.seen import Readout, Seen, seen_whole
+from deploy.observation.seen import INFINITE, Readout, Seen, seen_whole
 
 Advance = Callable[[int], None]
 
@@ -88,10 +88,17 @@ def _widen(found: dict[str, ChannelRange], name: str, seen: Seen) -> None:
 
 
 class Observer:
-    """Runs samples through an observed graph; a context manager, safe to use from threads."""
+    """Runs samples through an observed graph; a context manager, safe to use from threads.
 
-    def __init__(self, model: Model, probes: Sequence[Probe]) -> None:
+    infinite: tensors that may hold Inf (an attention mask does), though no NaN: what becomes of
+    that differs between runtimes.
+    """
+
+    def __init__(
+        self, model: Model, probes: Sequence[Probe], *, infinite: Collection[str] = ()
+    ) -> None:
         _check(model, probes)
+        self.infinite = frozenset(infinite)
         self.model = model
         self.probes = probes
         self.batch = fixed_batch(model.inputs)
@@ -177,14 +184,19 @@ class Observer:
         found = []
         for index, sample in enumerate(group):
             seen = {p.tensor: seen_whole(p, rows(out[p.tensor], index, size)) for p in self.probes}
-            for name, one in seen.items():
-                if not (np.isfinite(one.low).all() and np.isfinite(one.high).all()):
-                    raise CalibrationError(
-                        f"tensor {name!r} holds NaN or Inf on sample {sample.name}; leave the "
-                        "sample out or mend the model, no range can cover it"
-                    )
-            found.append(seen)
+            found.append({name: self._usable(name, one, sample) for name, one in seen.items()})
         return found
+
+    def _usable(self, name: str, seen: Seen, sample: Sample) -> Seen:
+        if np.isfinite(seen.low).all() and np.isfinite(seen.high).all():
+            return seen
+        # NumPy's extremes are NaN as soon as one value is
+        if name in self.infinite and not np.isnan([*seen.low, *seen.high]).any():
+            return INFINITE
+        raise CalibrationError(
+            f"tensor {name!r} holds NaN or Inf on sample {sample.name}; leave the sample out or "
+            "mend the model, no range can cover it"
+        )
 
 
 def _check(model: Model, probes: Sequence[Probe]) -> None:

@@ -18,15 +18,18 @@ class Seen:
     """One tensor on one sample. low, high: float32[C], or [1] for the whole tensor.
 
     values: a part of the values, each standing for `step` of them; empty if not asked for.
+    infinite: it held Inf, and was allowed to; nothing else is told then.
     """
 
     low: np.ndarray
     high: np.ndarray
     values: np.ndarray
     step: int
+    infinite: bool = False
 
 
 _NONE = np.zeros(0, np.float32)
+INFINITE = Seen(_NONE, _NONE, _NONE, 1, infinite=True)
 
 
 class Readout:

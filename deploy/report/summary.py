@@ -146,7 +146,8 @@ def _agreement(said: Mapping[str, Any], parity: Mapping[str, Any]) -> tuple[str,
         text += ", of the weakest output"
     for row in scored[:1]:
         text += f"; top-1 agreement {units.percent(row['top1_agreement_pct'])}"
-        text += f", top-5 {units.percent(row['top5_agreement_pct'])}"
+        if row["top5_agreement_pct"] is not None:
+            text += f", top-5 {units.percent(row['top5_agreement_pct'])}"
     own = parity.get("predictions")
     if own and own["kind"] != "classify":
         text += f"; {own['metric']} {units.percent(own['agreement_pct'])}"

@@ -75,9 +75,9 @@ def sensitivity(
     """The noise of every layer that the target would run in INT8; the same for the same input.
 
     model: float, the one the ranges were made of. samples: as many are used as fit into memory.
-    Several outputs count the same each, integers not at all. CalibrationError without samples or
-    float outputs, or when a reference output isn't finite; RecipeError for a layer that isn't
-    placed.
+    Several outputs count the same each, integers not at all; of integers alone the last float
+    values in front of them count. CalibrationError without samples, or when a reference output
+    isn't finite; RecipeError for a layer that isn't placed.
     """
     placed = place(model, ranges, target, NOTHING)
     exact, placed_layers = lone_layers(placed, target.quantization, model)

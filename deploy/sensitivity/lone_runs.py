@@ -14,6 +14,7 @@ from deploy.artifacts.model import Model
 from deploy.backends import reference
 from deploy.batches import batches, feeds_of
 from deploy.errors import CalibrationError
+from deploy.sensitivity.float_ends import float_ends
 from deploy.sensitivity.lone_layers import LoneLayer, noise_of
 from deploy.surgery.spans import NO_GRAFT, Graft, Spans
 
@@ -34,14 +35,10 @@ class LoneRuns:
     def __init__(
         self, exact: Model, layers: Sequence[LoneLayer], samples: Sequence[Sample]
     ) -> None:
+        exact = float_ends(exact)
         outputs = [spec.name for spec in exact.outputs if spec.dtype.kind == "f"]
         if not samples:
             raise CalibrationError("no samples to measure layers on; check --data and --samples")
-        if not outputs:
-            raise CalibrationError(
-                f"{exact.name}: no float output to measure noise at; leave its last ArgMax or Cast "
-                "out of the export"
-            )
         self._exact, self._outputs, self._spans = exact, outputs, Spans(exact)
         self._starts = {layer.name: self._spans.cut(layer.first) for layer in layers}
         self._heads = self._cut(sorted({*self._starts.values()} - {0}))

@@ -26,7 +26,7 @@ class _Options(Options):
 
 @dataclass(frozen=True)
 class Classify:
-    """The class with the largest score of an output."""
+    """The class with the largest score of an output, or the one whose number it gives out."""
 
     scores: str
 
@@ -38,6 +38,10 @@ class Classify:
         self, found: SampleParity, sample: Sample, reference: Outputs, engine: Outputs
     ) -> Term:
         left, right = (x[self.scores].reshape(-1) for x in (reference, engine))
+        if left.dtype.kind in "iu" and left.size == 1:
+            wanted, given = int(left[0]), int(right[0])
+            seen = replace(found, reference_class=wanted, engine_class=given, label=sample.label)
+            return Term(seen, wanted == given, None)
         if sample.label is not None and sample.label >= left.size:
             raise CalibrationError(
                 f"sample {sample.name} has label {sample.label}, but output {self.scores!r} has "
@@ -51,9 +55,10 @@ class Classify:
     def result(self, terms: Sequence[Term]) -> TaskResult:
         count = len(terms)
         top1 = 100 * sum(term.agrees for term in terms) / count
-        top5 = 100 * sum(term.values for term in terms) / count
-        figure = Figure("top-5 agreement", None, top5)
-        said = Predictions("classify", "top-1 agreement", top1, count, (figure,))
+        fives = [term.values for term in terms if term.values is not None]
+        # of a class's number there are no five best
+        figures = (Figure("top-5 agreement", None, 100 * sum(fives) / count),) if fives else ()
+        said = Predictions("classify", "top-1 agreement", top1, count, figures)
         return TaskResult(said, _accuracy([term.found for term in terms]))
 
 

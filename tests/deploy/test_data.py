@@ -106,6 +106,18 @@ class TestEvalData:
         assert (data.calibration.uri, data.evaluation.uri) == (calib, judged)
         assert data.evaluation.about == "3 of 3, from all of it"
 
+    def test_samples_that_calibrated_are_counted_whatever_file_they_are_in(
+        self, tmp_path: Path
+    ) -> None:
+        calib, judged = npz(tmp_path, 5), npz(tmp_path, 8, name="e.npz")
+        data = open_data(Recipe(data=calib, eval_data=judged), network())
+        told = data.telling_shared()
+        assert data.shared == told.shared == 5
+        assert told.evaluation.about == "8 of 8, from all of it; 5 of them were calibrated on"
+        assert told.evaluation.sha256() == data.evaluation.sha256()
+        alone = open_data(Recipe(eval_data=judged), network())
+        assert alone.shared == 0 and alone.telling_shared() == alone
+
     def test_without_calibration_data(self, tmp_path: Path) -> None:
         judged = npz(tmp_path, 3, ["test", "calib", "test"])
         data = open_data(Recipe(eval_data=judged), network())

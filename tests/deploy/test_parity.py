@@ -11,7 +11,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_models import FakeEngine, model, node, residual, samples_of
+from onnx import TensorProto
+from tiny_models import FakeEngine, model, node, normal, residual, samples_of
 
 from calibrators.samples import Sample
 from deploy.artifacts.model import Model
@@ -23,6 +24,7 @@ from deploy.judge import limits_for
 from deploy.parity import Limits, parity
 from deploy.recipe import OutputGate, Recipe
 from deploy.target import EngineSettings, Target, Tolerance
+from deploy.tasks.classify import Classify
 from deploy.tasks.embed import Embed
 
 CLASSES = 7
@@ -324,8 +326,10 @@ class TestReportFile:
 
 
 class TestJudge:
-    def limits(self, recipe: Recipe, rows: list[Sample] | None = None) -> Limits:
-        network = residual()
+    def limits(
+        self, recipe: Recipe, rows: list[Sample] | None = None, network: Model | None = None
+    ) -> Limits:
+        network = network or residual()
 
         class Rows:
             splits = (None,)
@@ -349,6 +353,16 @@ class TestJudge:
             RecipeError, match="--max-drop needs class scores, and no output is sure"
         ):
             self.limits(Recipe(max_drop=1.0, task="none"))
+
+    def test_max_drop_of_a_class_that_is_given_out_itself(self) -> None:
+        network = model(
+            [node("Gemm", ["x", "w"], ["s"]), node("ArgMax", ["s"], ["y"], axis=1, keepdims=0)],
+            {"x": ["N", 4]},
+            {"y": (TensorProto.INT64, ["N"])},
+            {"w": normal(4, 5)},
+        )
+        found = self.limits(Recipe(max_drop=1.0), samples_of(network, 1), network)
+        assert found.task == Classify("y")
 
     def test_another_task_is_judged_by_its_own_outputs(self) -> None:
         found = self.limits(Recipe(task="embed", max_drop=1.0))

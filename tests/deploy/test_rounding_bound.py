@@ -36,8 +36,12 @@ def test_a_step_costs_about_what_quantizing_itself_costs_and_a_little_more() -> 
     assert error.sqnr_db - 12 < found["y"] < error.sqnr_db + 3
 
 
-def test_every_integer_moves_by_at_most_one() -> None:
-    exact = residual(1)
+@pytest.mark.parametrize("opset", [17, 22])
+def test_every_integer_moves_by_at_most_one(opset: int) -> None:
+    given = residual(1)
+    proto = copy_proto(given.proto)
+    proto.opset_import[0].version = opset
+    exact = Model(proto, given.name)
     samples = samples_of(exact, 4)
     made = quantize(exact, calibrate(exact, samples, "minmax"), target(**SYMMETRIC))
     moved = shaken(made)

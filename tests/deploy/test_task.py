@@ -9,7 +9,7 @@ from tiny_models import model, node, normal, residual
 
 from deploy.artifacts.model import Model
 from deploy.errors import RecipeError
-from deploy.task import class_scores
+from deploy.task import class_number, class_scores
 
 
 def ending(*ops: str, shape: list[int | str] | None = None) -> Model:
@@ -109,3 +109,34 @@ def test_features_beside_the_scores_are_not_the_scores() -> None:
 def test_sizes_of_one_are_looked_through(shape: list[object]) -> None:
     network = model([node("Softmax", ["x"], ["y"])], {"x": shape}, {"y": shape})
     assert class_scores(network, "auto", labelled=True) == "y"
+
+
+def numbered(*keep: str, axis: int = 1) -> Model:
+    """Scores and the class they name."""
+    nodes = [
+        node("Gemm", ["x", "w"], ["scores"]),
+        node("ArgMax", ["scores"], ["best"], axis=axis, keepdims=0),
+        node("Cast", ["best"], ["y"], to=TensorProto.INT32),
+    ]
+    outputs = {
+        "scores": ["N", 5],
+        "y": (TensorProto.INT32, ["N" if axis else 5]),
+    }
+    kept = {name: shape for name, shape in outputs.items() if name in keep}
+    return model(nodes, {"x": ["N", 4]}, kept, {"w": np.ones((4, 5), "f4")})
+
+
+def test_an_output_that_is_the_class_is_found() -> None:
+    assert class_number(numbered("y"), "auto") == "y"
+    assert class_number(numbered("y"), "segment") is None
+    # of each score the sample that has most of it
+    assert class_number(numbered("y", axis=0), "auto") is None
+    assert class_scores(numbered("y"), "auto", labelled=True) is None
+    assert class_scores(numbered("scores", "y"), "auto", labelled=False) == "scores"
+
+
+def test_scores_that_hold_no_class_are_refused() -> None:
+    labels = {"x": ["N", 4]}, {"y": (TensorProto.BOOL, ["N", 4])}
+    network = model([node("Greater", ["x", "zero"], ["y"])], *labels, {"zero": np.zeros(1, "f4")})
+    with pytest.raises(RecipeError, match="holds neither a score per class nor one class's number"):
+        class_scores(network, "auto", labelled=False, named="y")

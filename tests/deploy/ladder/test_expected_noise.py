@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from ladder_faults import broken, pair_changed
 from onnx import helper, numpy_helper
-from tiny_models import quantized, ranges_of, residual, samples_of, target
+from tiny_models import model, node, normal, quantized, ranges_of, residual, samples_of, target
 
 from calibrators.ranges import Range
 from deploy.artifacts.model import Model
@@ -18,6 +18,7 @@ from deploy.ladder.first_fault import Pair
 from deploy.ladder.noisy_fault import NoisyPair
 from deploy.ladder.tensors import observable, runs_of
 from deploy.quantize import quantize
+from deploy.weights.compress import WeightForm, compress
 
 
 def noisy_pair(after: Model, count: int = 6) -> NoisyPair:
@@ -45,6 +46,24 @@ def test_seven_bits_are_not_taken_for_eight() -> None:
     eight, seven = (noisy_pair(quantized(residual(), weight_bits=bits)) for bits in (8, 7))
     assert seven.predicted_db("y") < eight.predicted_db("y") - 1
     assert seven.culprits() == ()
+
+
+@pytest.mark.parametrize("symmetric", [True, False])
+@pytest.mark.parametrize("bits", [8, 4])
+def test_weights_alone_in_few_bits(bits: int, symmetric: bool) -> None:
+    nodes = [
+        node("MatMul", ["x", "w1"], ["a"]),
+        node("Relu", ["a"], ["b"]),
+        node("MatMul", ["b", "w2"], ["y"]),
+    ]
+    weights = {"w1": normal(64, 96, seed=1, scale=0.1), "w2": normal(96, 32, seed=2, scale=0.1)}
+    before = model(nodes, {"x": ["N", 64]}, {"y": ["N", 32]}, weights)
+    form = WeightForm(bits, symmetric, smallest_bytes=64, narrow_ends=True)
+    exact, after = observable(before), observable(compress(before, form))
+    found = NoisyPair(Pair.of(exact, after, runs_of(exact, samples_of(before, 6))), None)
+    observed_db, predicted = found.output_db()
+    assert observed_db == pytest.approx(predicted, abs=1.5)
+    assert found.culprits() == ()
 
 
 def test_does_not_follow_a_wrong_scale() -> None:

@@ -48,6 +48,12 @@ class TestSummary:
         assert "4.60 MB from 14.0 MB, 3.04x smaller" in text
         assert "Judged on 200 samples: all of them." in text
 
+    def test_a_class_without_scores_has_no_five_best(self) -> None:
+        content = int8_content()
+        content["parity"]["outputs"][0]["top5_agreement_pct"] = None
+        text = text_of(render(content, None))
+        assert "top-1 agreement 91.50 %" in text and "top-5" not in text
+
     def test_failed_build_shows_observed_and_limit(self) -> None:
         content = int8_content()
         content["summary"]["passed"] = content["parity"]["passed"] = False

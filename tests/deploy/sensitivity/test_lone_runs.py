@@ -40,15 +40,16 @@ class TestOutputs:
         power = np.sum(error.var(axis=0, ddof=1)) * len(samples) / np.sum(truth**2)
         assert found == pytest.approx(10 * np.log10(power / 2), abs=0.02)
 
-    def test_of_integers_alone_are_refused(self) -> None:
+    def test_of_integers_alone_are_judged_by_the_scores_behind_them(self) -> None:
         nodes = [
             node("Conv", ["x", "w"], ["c"], name="conv"),
             node("ArgMax", ["c"], ["y"], name="classes", axis=1),
         ]
-        outputs_ = {"y": (TensorProto.INT64, ["N", 1, 5, 7])}
-        exact = model(nodes, {"x": ["N", 3, 5, 7]}, outputs_, {"w": normal(4, 3, 1, 1)})
-        with pytest.raises(CalibrationError, match="no float output to measure noise at"):
-            noises(exact)
+        takes, weights = {"x": ["N", 3, 5, 7]}, {"w": normal(4, 3, 1, 1)}
+        gives = {"y": (TensorProto.INT64, ["N", 1, 5, 7])}
+        classes = noises(model(nodes, takes, gives, weights))
+        scores = noises(model(nodes[:1], takes, {"c": ["N", 4, 5, 7]}, weights))
+        assert classes["conv"].noise_db == pytest.approx(scores["conv"].noise_db)
 
     def test_that_are_not_finite_are_named_with_the_sample(self) -> None:
         nodes = [

@@ -40,3 +40,15 @@ def test_top_1_top_5_and_accuracy() -> None:
 def test_a_label_beyond_the_classes() -> None:
     with pytest.raises(CalibrationError, match="label 7, but output 'y' has 7 classes"):
         terms(Classify("y"), [Sample("s", FEEDS, 7)], scores(0), scores(0))
+
+
+def test_a_class_that_the_model_gives_out_itself() -> None:
+    samples = [Sample(f"s{i}", FEEDS, label) for i, label in enumerate([30, 6, None, 2])]
+    before, after = (
+        [{"y": np.array([number])} for number in numbers]
+        for numbers in ([30, 6, 3, 2], [30, 5, 3, 6])
+    )
+    found = Classify("y").result(terms(Classify("y"), samples, before, after))
+    assert found.predictions.agreement_pct == 50.0
+    assert found.predictions.figures == ()
+    assert found.scored is not None and found.scored.drop == pytest.approx(200 / 3)

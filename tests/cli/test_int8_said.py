@@ -1,0 +1,82 @@
+"""What a build in INT8 says of models and samples that it can't take or shouldn't trust."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import pytest
+from onnx import helper, numpy_helper
+
+Deploy = Callable[..., Any]
+
+
+def classifier(kind: type[np.floating[Any]], *, number: bool = False) -> onnx.ModelProto:
+    """x[N,16] -> Gemm -> Relu -> Gemm -> scores, or the number of the largest."""
+    random, dtype = np.random.default_rng(5), helper.np_dtype_to_tensor_dtype(np.dtype(kind))
+    nodes = [
+        helper.make_node("Gemm", ["x", "w1"], ["a"]),
+        helper.make_node("Relu", ["a"], ["b"]),
+        helper.make_node("Gemm", ["b", "w2"], ["s"]),
+    ]
+    gives = helper.make_tensor_value_info("s", dtype, ["N", 5])
+    if number:
+        nodes.append(helper.make_node("ArgMax", ["s"], ["y"], axis=1, keepdims=0))
+        gives = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, ["N"])
+    # classes that differ by a hundredth: 8 bits confuse them
+    weights = {
+        "w1": random.normal(size=(16, 24)),
+        "w2": random.normal(size=(24, 1)) + 1e-2 * random.normal(size=(24, 5)),
+    }
+    graph = helper.make_graph(
+        nodes,
+        "g",
+        [helper.make_tensor_value_info("x", dtype, ["N", 16])],
+        [gives],
+        [numpy_helper.from_array(w.astype(kind), name) for name, w in weights.items()],
+    )
+    made = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)])
+    made.ir_version = 8
+    return made
+
+
+def given(kind: type[np.floating[Any]], *, number: bool = False) -> tuple[str, ...]:
+    """The arguments of a build in this folder."""
+    onnx.save(classifier(kind, number=number), "m.onnx")
+    random = np.random.default_rng(6)
+    for name, count in (("calib", 40), ("test", 50)):
+        np.savez(f"{name}.npz", x=random.normal(size=(count, 16)).astype(kind))
+    return ("build", "m.onnx", "--int8", "--data", "calib.npz", "--search-s", "0", "-o", "out")
+
+
+@pytest.fixture(autouse=True)
+def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+def test_a_model_of_float64_is_told_what_to_build(deploy: Deploy) -> None:
+    found = deploy(*given(np.float64))
+    assert found.code == 1
+    assert "its weights are float64; Q/DQ goes around float32 only; build a" in found.errors[0]
+
+
+def test_samples_that_calibrated_don_t_judge_silently(deploy: Deploy) -> None:
+    command = given(np.float32)
+    found = deploy(*command, "--eval-data", "calib.npz")
+    assert "40 of 40 samples that judge were calibrated on as well" in found.err
+    assert "; 40 of them were calibrated on" in Path("out/report.json").read_text()
+    assert "calibrated on as well" not in deploy(*command, "--eval-data", "test.npz").err
+
+
+def test_a_class_that_is_given_out_has_to_stay_the_same(deploy: Deploy) -> None:
+    found = deploy(*given(np.float32, number=True), "--eval-data", "test.npz", "--max-drop", "2")
+    assert found.code == 0
+    assert "top-1 disagreement (points) is" in found.err
+    assert "sensitivity" in found.stages
+    gates = json.loads(Path("out/report.json").read_text())["parity"]["gates"]
+    assert [g["name"] for g in gates if g["origin"] == "recipe"] == ["top-1 disagreement (points)"]
+    assert all(gate["passed"] for gate in gates)
