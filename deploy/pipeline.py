@@ -21,7 +21,8 @@ from deploy.errors import DeployError, ParityError, RecipeError
 from deploy.fold_input import fold_input
 from deploy.fuse import fuse
 from deploy.int8.fastest import Int8
-from deploy.int8.stages import Int8Stages
+from deploy.int8.float_engine import ship_float
+from deploy.int8.stages import Int8Stages, measures
 from deploy.int8.variants import candidates
 from deploy.int8.weight_only import weight_only
 from deploy.judge import limits_for
@@ -125,7 +126,7 @@ class _Build:
         line, recipe = self.line, self.line.job.recipe
         wanted = with_approximations(with_batch(self.target, recipe.batch), recipe)
         wanted = quantized_as(wanted, self.precision)
-        target, absent = judged_as(wanted)
+        target, absent = judged_as(wanted, self.precision)
         loaded = line.model("load", line.source, lambda m: load(m, recipe.shape), recipe.shape)
         graphs = {"source": line.source, "loaded": loaded}
         if recipe.fold_input:
@@ -154,6 +155,9 @@ class _Build:
             graphs |= shipped.graphs
         elif weights_only(recipe):
             judged, graphs["compressed"] = weight_only(line, target, graphs, data, self.precision)
+        elif target.host and target.plugin_fusions and measures(recipe):
+            stages = Int8Stages(line, target, graphs, data, self.precision)
+            judged, choice = ship_float(stages)
         else:
             judged = self.judged(target, graphs, data)
         built = judged.built

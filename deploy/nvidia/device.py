@@ -15,7 +15,14 @@ from deploy.files import sha256_of
 from deploy.int8.fastest import Shipped
 from deploy.line import Judged, Line
 from deploy.nvidia.device_folder import Sent, Shipment, used_plugins, write_device_folder
-from deploy.nvidia.dialect import as_judged, as_shipped, described, simulated, without_plugins
+from deploy.nvidia.dialect import (
+    as_judged,
+    as_shipped,
+    described,
+    on_its_gpu,
+    simulated,
+    without_plugins,
+)
 from deploy.nvidia.finish_script import finish_script
 from deploy.nvidia.implicit import rewritten
 from deploy.nvidia.settings import Rung
@@ -44,7 +51,7 @@ class DeviceBuild:
     moved: Mapping[str, int] = field(default_factory=dict)
 
 
-def judged_as(target: Target) -> tuple[Target, str]:
+def judged_as(target: Target, precision: Precision) -> tuple[Target, str]:
     """The target to judge engines with, and why the device isn't here; "" where it is, and for
     targets that need none."""
     if target.engine.nvidia is None:
@@ -53,12 +60,9 @@ def judged_as(target: Target) -> tuple[Target, str]:
     if target.engine.nvidia.library == "tensorrt_rtx":
         backend.library()  # it builds without a GPU: what is missing is said before anything runs
     absent: str | None = no_gpu() or backend.why_not_here(target.engine)
-    if absent is None and target.quantization.form == "implicit":
+    if absent is None and target.quantization.form == "implicit" and precision in QUANTIZED:
         absent = "INT8 from a cache is built by finish.py, also on the device itself"
-    if absent is None:
-        # compiled here without kernels of ours; finish.py builds those too
-        return without_plugins(target).model_copy(update={"host": True}), ""
-    return simulated(target), absent
+    return (on_its_gpu(target), "") if absent is None else (simulated(target), absent)
 
 
 def no_gpu(devices: Path = Path("/dev")) -> str:
