@@ -30,7 +30,7 @@ from deploy.ladder.of_build import build_ladder
 from deploy.line import Built, Job, Judged, Line
 from deploy.load import load, read
 from deploy.no_effect import no_effect, unnamed_fusions
-from deploy.nvidia.device import check_sizes, device_build, judged_as
+from deploy.nvidia.device import around_samples, check_sizes, device_build, judged_as
 from deploy.package import Findings, check_output, package
 from deploy.placed import check_names
 from deploy.placement import NOTHING
@@ -135,6 +135,7 @@ class _Build:
         # before the long stages: what can't be judged, or doesn't fit, is said at once
         line.exact(loaded).close()
         data = open_data(_judging(recipe, self.precision), loaded)
+        target = around_samples(target, loaded, data.evaluation)
         limits_for(target, self.precision, recipe, loaded, data.evaluation)
         self.caution_of_coarse_gate(len(data.evaluation))
         registry.path("calibrator", recipe.calibrator)

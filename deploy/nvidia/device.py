@@ -10,6 +10,7 @@ from deploy import registry
 from deploy.analysis.vendor_layers import VendorLayer, in_words, vendor_layers
 from deploy.artifacts.model import Model
 from deploy.build import load_engine
+from deploy.data import SampleSet
 from deploy.errors import RecipeError
 from deploy.files import sha256_of
 from deploy.int8.fastest import Shipped
@@ -84,6 +85,20 @@ def check_sizes(target: Target, loaded: Model, progress: Progress) -> None:
         )
     if batch == "dynamic" and not batched:
         progress.caution("--batch dynamic: no input has a free batch, so nothing is dynamic")
+
+
+def around_samples(target: Target, loaded: Model, samples: SampleSet) -> Target:
+    """The target with the samples' sizes, where an engine for it has to know some: inputs that are
+    free in more than their batch."""
+    nvidia = target.engine.nvidia
+    free = [spec.name for spec in loaded.inputs if None in spec.shape[1:]]
+    if nvidia is None or not free:
+        return target
+    feeds = next(iter(samples)).feeds
+    sizes = {name: tuple(feeds[name].shape) for name in free}
+    nvidia = nvidia.model_copy(update={"sizes": sizes})
+    engine = target.engine.model_copy(update={"nvidia": nvidia})
+    return target.model_copy(update={"engine": engine})
 
 
 def device_build(

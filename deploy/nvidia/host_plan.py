@@ -34,7 +34,7 @@ def host_plan(model: Model, settings: EngineSettings, nvidia: Nvidia, precision:
         rest=rest_in(settings, precision),
         quantization="explicit" if quantized else "none",
         typing=nvidia.typing,
-        profiles=_profiles(model, settings),
+        profiles=_profiles(model, settings, nvidia),
         use_dla=nvidia.use_dla,
         workspace_bytes=nvidia.workspace_bytes,
         version_compatible=nvidia.version_compatible,
@@ -49,22 +49,24 @@ def rest_in(settings: EngineSettings, precision: str) -> str:
     return _TYPES[hint] if hint else "fp32" if precision in QUANTIZED else precision
 
 
-def _profiles(model: Model, settings: EngineSettings) -> dict[str, tuple[Any, Any, Any]]:
-    """The sizes of every input that has a free batch, as the settings fix it or leave it."""
+def _profiles(
+    model: Model, settings: EngineSettings, nvidia: Nvidia
+) -> dict[str, tuple[Any, Any, Any]]:
+    """The sizes of every input that has free ones: around the samples', and the batch as the
+    settings fix it or leave it."""
     found: dict[str, tuple[Any, Any, Any]] = {}
     for spec in model.inputs:
-        if None in spec.shape[1:]:
+        if None in spec.shape[1:] and spec.name not in nvidia.sizes:
             raise BuildError(
                 f"{model.name}: input {spec} is free in more than its batch, and TensorRT has to "
                 f"know the sizes; give --shape {spec.name}=…"
             )
         if None not in spec.shape:
             continue
-        if settings.batch == "dynamic":
-            row = profiles([spec], {})[spec.name]
-            found[spec.name] = (row["min"], row["opt"], row["max"])
-        else:
-            found[spec.name] = ([settings.batch, *spec.shape[1:]],) * 3
+        rows = profiles([spec], nvidia.sizes)[spec.name]
+        if settings.batch != "dynamic" and spec.shape[0] is None:
+            rows = {key: [settings.batch, *row[1:]] for key, row in rows.items()}
+        found[spec.name] = (rows["min"], rows["opt"], rows["max"])
     return found
 
 

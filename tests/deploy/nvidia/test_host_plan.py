@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tiny_models import residual
+from tiny_models import model, node, residual
 
+from deploy.backends import rtx
 from deploy.errors import BuildError
 from deploy.nvidia import host_plan as here
 from deploy.nvidia.host_plan import host_plan, rest_in
@@ -54,3 +55,27 @@ def test_a_folder_of_the_users(tmp_path: Path) -> None:
 )
 def test_what_is_beside_8_bits(precision: str, hints: dict[str, str], rest: str) -> None:
     assert rest_in(settings(inference_precision=hints), precision) == rest
+
+
+FREE = model([node("Relu", ["x"], ["y"])], {"x": ["N", 3, "H", "W"]}, {"y": ["N", 3, "H", "W"]})
+
+
+@pytest.mark.parametrize(
+    ("batch", "batches"), [(4, (4, 4, 4)), ("dynamic", (1, 8, 32))], ids=["fixed", "dynamic"]
+)
+def test_free_sizes_lie_around_the_samples(batch: Any, batches: tuple[int, ...]) -> None:
+    known = NVIDIA.model_copy(update={"sizes": {"x": (1, 3, 16, 200)}})
+    plan = host_plan(FREE, settings(batch=batch), known, "fp32")
+    low, usual, high = batches
+    assert plan.profiles == {"x": ([low, 3, 4, 50], [usual, 3, 16, 200], [high, 3, 64, 800])}
+
+
+def test_free_sizes_that_no_sample_tells() -> None:
+    with pytest.raises(BuildError, match="free in more than its batch"):
+        host_plan(FREE, settings(), NVIDIA, "fp32")
+
+
+def test_the_rtx_engine_has_them_too() -> None:
+    known = NVIDIA.model_copy(update={"sizes": {"x": (1, 3, 16, 480)}})
+    _, usual, high = rtx._plan(FREE, known, "fp16").profiles["x"]
+    assert (usual[2:], high[2:]) == ([16, 480], [64, 1920])
