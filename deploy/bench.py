@@ -13,6 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from deploy.artifacts.engine import Engine
+from deploy.on_device.latency_check import Timings
 
 _WARM_UP = 5
 _FEWEST_ROUNDS = 20
@@ -21,12 +22,13 @@ _NOISE = 0.03
 
 @dataclass(frozen=True)
 class Latency:
-    """Milliseconds per call, one call at a time."""
+    """Milliseconds per call, one call at a time. of_device: by the device's own clock."""
 
     median_ms: float
     p90_ms: float
     p99_ms: float
     rounds: int
+    of_device: bool = False
 
 
 @dataclass(frozen=True)
@@ -76,13 +78,14 @@ def latency(
     """Per candidate, over `rounds` rounds or until `budget_s` is spent (20 rounds at least).
 
     Each round calls every candidate twice and times the second call, so that each is measured
-    with its own data in the caches, not the previous candidate's.
+    with its own data in the caches, not the previous candidate's. A GPU's own clock is taken where
+    every candidate has it, as where they raced: the host's has Python's calls in it.
     """
-    calls = {name: engine.prepare(feeds[name]) for name, engine in engines.items()}
+    calls = {name: engine.timed(feeds[name]) for name, engine in engines.items()}
     for call in calls.values():
         for _ in range(_WARM_UP):
             call()
-    times: dict[str, list[float]] = {name: [] for name in calls}
+    times = {name: Timings([], []) for name in calls}
     end = time.perf_counter() + budget_s
     for done in range(rounds):
         if done >= _FEWEST_ROUNDS and time.perf_counter() > end:
@@ -90,9 +93,12 @@ def latency(
         for name, call in calls.items():
             call()
             start = time.perf_counter()
-            call()
-            times[name].append(time.perf_counter() - start)
-    return {name: _latency(np.asarray(seen) * 1e3) for name, seen in times.items()}
+            of_device = call()
+            times[name].wall_s.append(time.perf_counter() - start)
+            if of_device is not None:
+                times[name].gpu_ms.append(of_device)
+    told = all(seen.gpu_ms for seen in times.values())
+    return {name: _latency(seen, of_device=told) for name, seen in times.items()}
 
 
 def throughput(
@@ -121,6 +127,7 @@ def throughput(
     return {name: Throughput(float(np.median(seen)), rounds) for name, seen in rates.items()}
 
 
-def _latency(ms: np.ndarray) -> Latency:
+def _latency(seen: Timings, *, of_device: bool) -> Latency:
+    ms = np.asarray(seen.gpu_ms) if of_device else np.asarray(seen.wall_s) * 1e3
     median, p90, p99 = np.percentile(ms, [50, 90, 99])
-    return Latency(float(median), float(p90), float(p99), int(ms.size))
+    return Latency(float(median), float(p90), float(p99), int(ms.size), of_device)

@@ -20,9 +20,15 @@ _OF_8_BITS = ("keep_float", "calibrator", "ranges", "effort", "search_s")
 _FOUR_BITS = (TensorProto.INT4, TensorProto.UINT4)
 
 
+def named_fusions(target: Target) -> set[str]:
+    """Every fusion that a build for the target may run."""
+    late = {*target.engine_fusions, *target.plugin_fusions}
+    return {*target.fusions, *target.quantized_fusions} | late
+
+
 def unnamed_fusions(recipe: Recipe, target: Target) -> Iterator[str]:
     """A sentence per --fusion-path that the target doesn't name."""
-    named = {*target.fusions, *target.quantized_fusions, *target.engine_fusions}
+    named = named_fusions(target)
     for name in (Path(file).stem for file in recipe.fusion_path):
         if name not in named:
             yield (

@@ -21,7 +21,8 @@ from deploy.errors import DeployError, ParityError, RecipeError
 from deploy.fold_input import fold_input
 from deploy.fuse import fuse
 from deploy.int8.fastest import Int8
-from deploy.int8.stages import Int8Stages
+from deploy.int8.float_engine import ship_float
+from deploy.int8.stages import Int8Stages, measures
 from deploy.int8.variants import candidates
 from deploy.int8.weight_only import weight_only
 from deploy.judge import limits_for
@@ -29,7 +30,7 @@ from deploy.ladder.of_build import build_ladder
 from deploy.line import Built, Job, Judged, Line
 from deploy.load import load, read
 from deploy.no_effect import no_effect, nothing_narrow, unnamed_fusions, unread
-from deploy.nvidia.device import check_sizes, device_build, judged_as
+from deploy.nvidia.device import around_samples, check_sizes, device_build, judged_as
 from deploy.package import Findings, check_output, package
 from deploy.placed import check_names
 from deploy.placement import NOTHING
@@ -125,7 +126,7 @@ class _Build:
         line, recipe = self.line, self.line.job.recipe
         wanted = with_approximations(with_batch(self.target, recipe.batch), recipe)
         wanted = quantized_as(wanted, self.precision)
-        target, absent = judged_as(wanted)
+        target, absent = judged_as(wanted, self.precision)
         loaded = line.model("load", line.source, lambda m: load(m, recipe.shape), recipe.shape)
         graphs = {"source": line.source, "loaded": loaded}
         if recipe.fold_input:
@@ -134,6 +135,7 @@ class _Build:
         # before the long stages: what can't be judged, or doesn't fit, is said at once
         line.exact(loaded).close()
         data = self.caution_of_shared(open_data(_judging(recipe, self.precision), loaded))
+        target = around_samples(target, loaded, data.evaluation)
         limits_for(target, self.precision, recipe, loaded, data.evaluation)
         self.caution_of_coarse_gate(len(data.evaluation))
         registry.path("calibrator", recipe.calibrator)
@@ -160,6 +162,9 @@ class _Build:
             judged, graphs["compressed"] = weight_only(line, target, graphs, data, self.precision)
             for unheard in nothing_narrow(recipe, graphs["compressed"]):
                 line.job.progress.caution(unheard)
+        elif target.host and target.plugin_fusions and measures(recipe):
+            stages = Int8Stages(line, target, graphs, data, self.precision)
+            judged, choice = ship_float(stages)
         else:
             judged = self.judged(target, graphs, data)
         built = judged.built

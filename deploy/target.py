@@ -150,9 +150,8 @@ class Target(_Table):
     """A device: backend, precision, fusions in order, roofline figures, tolerances.
 
     fusions run on the float graph, quantized_fusions on the one with Q/DQ, engine_fusions on either
-    just before it is compiled. equalizations and
-    corrections prepare and mend INT8, in order. variants: placements to measure, the preferred one
-    first.
+    before it is compiled, plugin_fusions too, in an engine that has to be faster than without.
+    equalizations, corrections: for INT8, in order. variants: placements to measure, the best first.
     """
 
     name: str
@@ -164,6 +163,7 @@ class Target(_Table):
     fusions: tuple[str, ...]
     quantized_fusions: tuple[str, ...] = ()
     engine_fusions: tuple[str, ...] = ()
+    plugin_fusions: tuple[str, ...] = ()
     equalizations: tuple[str, ...] = ()
     corrections: tuple[str, ...] = ()
     variants: tuple[Variant, ...] = Field(
@@ -279,6 +279,7 @@ def _check_names(target: Target, source: str) -> None:
         ("backend", [target.backend]),
         ("placement", [target.placement, *([target.float8.placement] if target.float8 else [])]),
         ("fusion", [*target.fusions, *target.quantized_fusions, *target.engine_fusions]),
+        ("fusion", list(target.plugin_fusions)),
         ("equalization", list(target.equalizations)),
         ("correction", list(target.corrections)),
     ):

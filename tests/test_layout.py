@@ -57,6 +57,7 @@ WITHIN = {
         "deploy.errors",
         "deploy.files",
         "deploy.floats.widen",
+        "deploy.nvidia.host_plan",
         "deploy.nvidia.profiles",
         "deploy.nvidia.rtx_log",
         "deploy.nvidia.settings",

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from deploy.artifacts.device_form import misfit
 from deploy.errors import BundleError
 from deploy.files import sha256_of
 
@@ -38,6 +38,8 @@ class DeviceReport:
             content = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise BundleError(f"{path}: unreadable ({error}); run finish.py again") from None
+        except RecursionError:
+            raise BundleError(f"{path}: nested too deep; run finish.py again") from None
         version = content.get("schema_version") if isinstance(content, dict) else None
         if version != SCHEMA_VERSION:
             raise BundleError(
@@ -75,7 +77,8 @@ class DeviceReport:
         """What differs from the manifest `sent` with the bundle, each with both values."""
         foreign = self.foreign(sent)
         found = [foreign] if foreign else []
-        return found + self._device(sent["nvidia"]) + self._files(sent["files"])
+        found += self._device(sent["nvidia"]) + self._plugins(sent.get("plugins", []))
+        return found + self._files(sent["files"])
 
     def _device(self, wanted: dict[str, Any]) -> list[str]:
         device, found = self.content["device"] or {}, []
@@ -88,6 +91,16 @@ class DeviceReport:
             listed = ", ".join(wanted["versions"])
             found.append(f"{wanted['library']} {version!r}, the bundle is for {listed}")
         return found
+
+    def _plugins(self, sent: list[dict[str, Any]]) -> list[str]:
+        """Its engine has all kernels that were sent, or none; a choice it tells of says which."""
+        ours = sorted(str(row["folder"]) for row in sent)
+        theirs = sorted(str(row.get("folder")) for row in self.content.get("plugins") or [])
+        kept = (self.content.get("plugin_choice") or {}).get("chosen") == "with plugins"
+        if theirs == ours or (not theirs and not kept):
+            return []
+        got = ", ".join(theirs) or "none, in an engine that was kept for them"
+        return [f"plugins: {got}; the bundle sent {', '.join(ours) or 'none'}"]
 
     def _files(self, listed: dict[str, Any]) -> list[str]:
         found = []
@@ -117,28 +130,14 @@ def _wrong_form(content: dict[str, Any]) -> str:
     """What of a report of success can't be believed; "" where all is as finish.py writes it."""
     if content["problems"]:
         return f"status ok beside the problem {content['problems'][0]!r}"
+    found = misfit(content)
+    if found:
+        return found
     parity, latency = content["parity"], content.get("latency")
-    outputs, gates = parity.get("outputs"), parity.get("gates")
-    if not isinstance(outputs, list) or not outputs or not _counts(parity.get("samples")):
+    if not parity["outputs"] or parity["samples"] < 1:
         return "parity without samples or outputs"
-    for row in outputs:
-        if not all(_is_number(row.get(key)) for key in ("sqnr_db", "cosine", "max_abs")):
-            return f"figures of output {row.get('name')!r} aren't numbers"
-    if not isinstance(gates, list) or not all(gate.get("passed") is True for gate in gates):
+    if not all(gate["passed"] for gate in parity["gates"]):
         return "a gate that wasn't passed"
-    if latency is not None and not all(
-        _is_number(latency.get(key)) and latency[key] > 0 for key in ("median_ms", "p90_ms", "runs")
-    ):
+    if latency is not None and not all(latency[key] > 0 for key in ("median_ms", "p90_ms", "runs")):
         return "latency isn't positive numbers"
-    layers = content.get("layers", [])
-    if not isinstance(layers, list) or not all(isinstance(row, dict) for row in layers):
-        return "layers isn't a list of rows"
     return ""
-
-
-def _is_number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _counts(value: Any) -> bool:
-    return isinstance(value, int) and value > 0

@@ -52,6 +52,13 @@ class Engine(ABC):
         self._check_feeds(feeds)
         return self._prepare(feeds)
 
+    def timed(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], float | None]:
+        """As `prepare`; the call gives the milliseconds by the device's own clock, None where it
+        has none to tell them by."""
+        self._check_open()
+        self._check_feeds(feeds)
+        return self._timed(feeds)
+
     def close(self) -> None:
         """Give the vendor's memory back; the engine can't be run after."""
         self._closed = True
@@ -73,6 +80,14 @@ class Engine(ABC):
 
     @abstractmethod
     def _prepare(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], None]: ...
+
+    def _timed(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], float | None]:
+        call = self._prepare(feeds)
+
+        def untimed() -> None:
+            call()  # what a vendor's call returns is no time
+
+        return untimed
 
     def _run_many(self, feeds: Mapping[str, np.ndarray], runs: int) -> None:
         call = self._prepare(feeds)

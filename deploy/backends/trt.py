@@ -15,7 +15,7 @@ from deploy.artifacts.engine import Engine, Layer
 from deploy.artifacts.model import Model, TensorSpec
 from deploy.errors import BuildError, MissingBackendError, one_line
 from deploy.files import json_bytes, write_aside
-from deploy.nvidia.profiles import profiles
+from deploy.nvidia.host_plan import host_plan, rest_in
 from deploy.nvidia.settings import Nvidia
 from deploy.on_device.cuda_memory import open_device_memory
 from deploy.on_device.device_error import DeviceError, MissingLibraryError
@@ -29,14 +29,13 @@ from deploy.target import EngineSettings
 
 _ENGINE = "model.engine"
 _IO = "engine.json"
-_TYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 
 
 def build(model: Model, settings: EngineSettings, precision: str) -> TrtEngine:
     """Compile a model for this GPU; BuildError when TensorRT refuses it, or isn't the target's."""
     nvidia = _nvidia(settings)
     trt = _library_for(nvidia)
-    plan = _plan(model, settings, nvidia, precision)
+    plan = host_plan(model, settings, nvidia, precision)
     with _as_build_error(f"{model.name}: "):
         libraries = compiled_for_tensorrt(
             model.proto, model.name, nvidia.compute_capability, str(trt.__version__)
@@ -50,7 +49,7 @@ def build(model: Model, settings: EngineSettings, precision: str) -> TrtEngine:
     outputs = _in_engine(model.outputs, runner.outputs, plan)
     layers = tuple(_layer(row) for row in built.layers)
     file = EngineFile(built.engine, libraries)
-    return TrtEngine(trt, runner, file, inputs, outputs, layers, _rest(settings, precision))
+    return TrtEngine(trt, runner, file, inputs, outputs, layers, rest_in(settings, precision))
 
 
 def load(folder: Path, settings: EngineSettings, precision: str) -> TrtEngine:
@@ -72,7 +71,7 @@ def load(folder: Path, settings: EngineSettings, precision: str) -> TrtEngine:
         libraries = read(folder, rows)
         runner = Runner(trt, content, paths(libraries), _dla_core(nvidia))
     file = EngineFile(content, libraries)
-    return TrtEngine(trt, runner, file, inputs, outputs, layers, _rest(settings, precision))
+    return TrtEngine(trt, runner, file, inputs, outputs, layers, rest_in(settings, precision))
 
 
 def why_not_here(settings: EngineSettings) -> str | None:
@@ -152,7 +151,23 @@ class TrtEngine(Engine):
 
     def _prepare(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], None]:
         with _as_build_error():
-            return self._runner.prepare(feeds)
+            call = self._runner.prepare(feeds)
+
+        def prepared() -> None:
+            with _as_build_error():
+                call()
+
+        return prepared
+
+    def _timed(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], float | None]:
+        with _as_build_error():
+            call = self._runner.timed(feeds)
+
+        def timed() -> float | None:
+            with _as_build_error():
+                return call()
+
+        return timed
 
 
 @contextmanager
@@ -200,62 +215,6 @@ def _library_for(nvidia: Nvidia) -> Any:
 
 def _dla_core(nvidia: Nvidia) -> int | None:
     return 0 if nvidia.use_dla else None
-
-
-def _plan(model: Model, settings: EngineSettings, nvidia: Nvidia, precision: str) -> BuildPlan:
-    nodes = model.proto.graph.node
-    quantized = any(node.op_type == "DequantizeLinear" for node in nodes)
-    if precision == "int8" and not quantized:
-        raise BuildError(
-            f"{model.name}: int8, and the graph has no Q/DQ; quantize it first (INT8 by a "
-            "calibration cache is built on the device, by its finish.py)"
-        )
-    return BuildPlan(
-        model=model.serialized,
-        precision=precision,
-        rest=_rest(settings, precision),
-        quantization="explicit" if quantized else "none",
-        typing=nvidia.typing,
-        profiles=_profiles(model, settings),
-        use_dla=nvidia.use_dla,
-        workspace_bytes=nvidia.workspace_bytes,
-        version_compatible=nvidia.version_compatible,
-        hardware_compatible=nvidia.hardware_compatible,
-        timing_cache=_timing_cache(settings, nvidia),
-    )
-
-
-def _rest(settings: EngineSettings, precision: str) -> str:
-    """The float type of what isn't int8; float32 where the target doesn't say."""
-    hint = settings.inference_precision.get(precision, "")  # type: ignore[call-overload]
-    return _TYPES[hint] if hint else "fp32" if precision == "int8" else precision
-
-
-def _profiles(model: Model, settings: EngineSettings) -> dict[str, tuple[Any, Any, Any]]:
-    """The sizes of every input that has a free batch, as the settings fix it or leave it."""
-    found: dict[str, tuple[Any, Any, Any]] = {}
-    for spec in model.inputs:
-        if None in spec.shape[1:]:
-            raise BuildError(
-                f"{model.name}: input {spec} is free in more than its batch, and TensorRT has to "
-                f"know the sizes; give --shape {spec.name}=…"
-            )
-        if None not in spec.shape:
-            continue
-        if settings.batch == "dynamic":
-            row = profiles([spec], {})[spec.name]
-            found[spec.name] = (row["min"], row["opt"], row["max"])
-        else:
-            found[spec.name] = ([settings.batch, *spec.shape[1:]],) * 3
-    return found
-
-
-def _timing_cache(settings: EngineSettings, nvidia: Nvidia) -> str:
-    if not settings.cache_dir:
-        return ""
-    folder = Path(settings.cache_dir)
-    folder.mkdir(parents=True, exist_ok=True)
-    return str(folder / f"timing-{nvidia.library}-{nvidia.versions[0]}-sm{nvidia.sm}.cache")
 
 
 def _in_engine(

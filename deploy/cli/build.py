@@ -88,6 +88,8 @@ def summary(bundle: Bundle) -> list[str]:
         return [*lines, *_chosen(bundle), *_remains(bundle, device)]
     latency = ", ".join(f"{name} {row['median_ms']:.3f} ms" for name, row in measured.items())
     where = "" if results["on_target"] else f", on this machine, not on {bundle.manifest['target']}"
+    if any(row.get("of_device") for row in measured.values()):
+        where = f", GPU time{where}"
     lines.append(f"latency    {latency} (median, interleaved{where})")
     slower = _slower(measured, results["precision"])
     if slower and results["on_target"]:

@@ -1,1 +1,1 @@
-"""One INT8 build: the candidates, their stages, the race between them, and the choice."""
+"""One build: the candidates, INT8 and float, their stages, the race, and the choice."""

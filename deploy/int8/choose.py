@@ -3,7 +3,8 @@
 A shared machine drifts by more than what two engines differ, and one model compiled twice differs
 by up to 3 %. So every candidate runs in the same rounds, what is clearly slower leaves early, the
 few that remain are compiled again for a loop of their own, and the candidate named first stays
-unless another one is faster by more than such luck.
+unless another one is faster by more than such luck. A GPU's own clock decides where every candidate
+has it: the host's has Python's calls in it.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from deploy.artifacts.engine import Engine
-from deploy.errors import BuildError
+from deploy.errors import BuildError, one_line
+from deploy.on_device.latency_check import TIE, Timings
 
-TIE = 0.03
 _WARM_UP = 3
 # what a candidate may be slower than the fastest one after so many rounds, and still go on
 _SCREENED_AFTER = 8
@@ -30,6 +31,7 @@ _MOST_ROUNDS = 100
 _SCREENING_SHARE = 0.6
 
 Open = Callable[[], Engine]
+Call = Callable[[], float | None]
 Clock = Callable[[], float]
 
 
@@ -49,12 +51,14 @@ class Choice:
     """What to ship: `order` is all measured candidates, the one to try first in front.
 
     measured: every figure, fastest first, those of the final loop before the others. left_out:
-    the reason for each candidate without a figure. A gate on accuracy goes down `order`.
+    the reason for each candidate that is out. of_device: the figures are of the device's own
+    clock. A gate on accuracy goes down `order`.
     """
 
     order: tuple[str, ...]
     measured: tuple[Measured, ...]
     left_out: Mapping[str, str]
+    of_device: bool = False
 
 
 def choose(
@@ -69,8 +73,8 @@ def choose(
     listed first.
 
     candidates: what to compile, by name, the preferred one first; a BuildError of the first is
-    raised, of another noted. feeds: what one run of an engine takes. budget_s: compiling included;
-    the first two and those `needed` are measured whatever it takes.
+    raised, of another noted, when it runs too. feeds: what one run of an engine takes. budget_s:
+    compiling included; the first two and those `needed` are measured whatever it takes.
     """
     race = _Race(candidates, feeds, clock, needed)
     end = clock() + budget_s
@@ -80,15 +84,17 @@ def choose(
     default = listed[0]
     again = [name for name in listed if name in finalists or name == default]
     final = race.loop(again, end, screen=False) if len(again) > 1 else screened
-    rest = {name: ms for name, ms in screened.items() if name not in final}
+    out = {*final, *race.left_out}
+    rest = {name: ms for name, ms in screened.items() if name not in out}
+    again = [name for name in again if name in final]
     order = (*preferred(again, final), *preferred([n for n in listed if n in rest], rest))
-    figures = [(final, len(again) > 1), (rest, False)]
+    figures = [(final, final is not screened), (rest, False)]
     measured = [
         Measured(name, times[name], race.rounds[name], last)
         for times, last in figures
         for name in sorted(times, key=lambda name: times[name])
     ]
-    return Choice(order, tuple(measured), race.left_out)
+    return Choice(order, tuple(measured), race.left_out, race.of_device)
 
 
 def preferred(listed: Sequence[str], medians_ms: Mapping[str, float]) -> list[str]:
@@ -111,23 +117,24 @@ class _Race:
     needed: Collection[str] = ()
     rounds: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
+    of_device: bool = False
 
     def loop(self, names: Sequence[str], end: float, *, screen: bool) -> dict[str, float]:
         """Median milliseconds of each candidate that could be opened, interleaved."""
         with ExitStack() as opened:
             calls = self._opened(names, end if screen else None, opened)
             times = self._timed(calls, end, screen)
-        self.rounds |= {name: len(seen) for name, seen in times.items()}
-        return {name: statistics.median(seen) * 1e3 for name, seen in times.items()}
+        self.rounds |= {name: len(seen.wall_s) for name, seen in times.items()}
+        return self._medians(times)
 
     def _opened(
         self, names: Sequence[str], end: float | None, opened: ExitStack
-    ) -> dict[str, Callable[[], None]]:
+    ) -> dict[str, Call]:
         """Calls of the compiled candidates, warm; compiling takes half of the time to `end` at
         most."""
         start = self.clock()
         latest = np.inf if end is None else start + (end - start) / 2
-        calls: dict[str, Callable[[], None]] = {}
+        calls: dict[str, Call] = {}
         for name in names:
             spare = len(calls) > 1 and name not in self.needed
             if spare and self.clock() > latest:
@@ -135,38 +142,62 @@ class _Race:
                 continue
             try:
                 engine = opened.enter_context(self.candidates[name]())
+                call = engine.timed(self.feeds(engine))
+                for _ in range(_WARM_UP):
+                    call()
             except BuildError as error:
-                if not calls:
-                    raise
-                self.left_out[name] = str(error)
+                self._drop(name, error, needed=not calls)
                 continue
-            calls[name] = engine.prepare(self.feeds(engine))
-            for _ in range(_WARM_UP):
-                calls[name]()
+            calls[name] = call
         return calls
 
-    def _timed(
-        self, calls: Mapping[str, Callable[[], None]], end: float, screen: bool
-    ) -> dict[str, list[float]]:
-        """Seconds per call; each round calls every candidate twice and times the second call, so
+    def _timed(self, calls: Mapping[str, Call], end: float, screen: bool) -> dict[str, Timings]:
+        """What each call took; each round calls every candidate twice and times the second call, so
         that it finds its own data in the caches."""
-        times: dict[str, list[float]] = {name: [] for name in calls}
+        times = {name: Timings([], []) for name in calls}
         racing = list(calls)
         for done in range(_MOST_ROUNDS):
             if done >= _SCREENED_AFTER and self.clock() > end:
                 break
             if screen and done == _SCREENED_AFTER:
                 racing = self._hopeful(times)
-            for name in racing:
-                calls[name]()
-                start = self.clock()
-                calls[name]()
-                times[name].append(self.clock() - start)
+            for name in list(racing):
+                try:
+                    self._time(calls[name], times[name])
+                except BuildError as error:
+                    self._drop(name, error, needed=name == next(iter(calls)))
+                    racing.remove(name)
+                    del times[name]
         return times
 
-    def _hopeful(self, times: Mapping[str, list[float]]) -> list[str]:
+    def _time(self, call: Call, found: Timings) -> None:
+        call()
+        start = self.clock()
+        of_device = call()
+        found.wall_s.append(self.clock() - start)
+        if of_device is not None:
+            found.gpu_ms.append(of_device)
+
+    def _drop(self, name: str, error: BuildError, *, needed: bool) -> None:
+        """Note why a candidate is out; where there's no race without it, what went wrong before it
+        is told too: a kernel that reads where nothing lies stops the GPU for the whole process."""
+        if needed and self.left_out:
+            others = "; ".join(f"{other}: {said}" for other, said in self.left_out.items())
+            raise BuildError(f"{error} (and before it {one_line(others, 600)})") from None
+        if needed:
+            raise error
+        self.left_out[name] = str(error)
+
+    def _medians(self, times: Mapping[str, Timings]) -> dict[str, float]:
+        """Milliseconds, of all by the same clock."""
+        self.of_device = all(seen.gpu_ms for seen in times.values())
+        if self.of_device:
+            return {name: statistics.median(seen.gpu_ms) for name, seen in times.items()}
+        return {name: statistics.median(seen.wall_s) * 1e3 for name, seen in times.items()}
+
+    def _hopeful(self, times: Mapping[str, Timings]) -> list[str]:
         """Who goes on: the first, and what isn't clearly slower than the fastest."""
-        medians = {name: statistics.median(seen) for name, seen in times.items()}
+        medians = self._medians(times)
         limit = _HOPELESS * min(medians.values())
         first = next(iter(times))
         return [name for name in times if name == first or medians[name] <= limit]

@@ -12,12 +12,12 @@ from dataclasses import dataclass, replace
 from deploy.artifacts.model import Model
 from deploy.artifacts.precision import PrecisionChoice
 from deploy.artifacts.ranges import Ranges
-from deploy.int8.choose import TIE
 from deploy.int8.fallback import noisiest, smallest_passing
-from deploy.int8.race import Race, shown_ms
+from deploy.int8.race import Race, of_plugins, shown_ms
 from deploy.int8.stages import Int8Stages
-from deploy.int8.variants import Candidate, candidates
+from deploy.int8.variants import Candidate, candidates, with_plugins
 from deploy.line import Judged
+from deploy.on_device.latency_check import TIE
 from deploy.placement import NOTHING, Exclude
 from deploy.precisions import in_words
 from deploy.target import QUANTIZED
@@ -62,18 +62,26 @@ class Int8:
             if self._passes(listed[name], judged):
                 return self._shipped(name, found, judged)
         first = next((listed[n] for n in judged if listed[n].precision in QUANTIZED), None)
+        if first is not None and first.plain:
+            # the same losses, and none that a kernel of ours may add
+            first = listed[first.plain]
+            if self._passes(first, judged):
+                return self._shipped(first.name, found, judged)
         floats = {c.name: c for c in listed.values() if c.precision not in QUANTIZED}
         tried = self._reverted(first, judged) if first is not None and self._may_revert else []
         passing = {c.name: c for c in tried if self._passes(c, judged)}
         if passing:
             # what the gate costs in time may be all that INT8 gained
-            passing |= floats
+            passing |= {c.name: c for c in with_plugins(list(passing.values()))} | floats
             found = found.also(self.stages.race(list(passing.values())))
-            order = [*(n for n in found.order if n in passing), *passing]
+            order = [n for n in found.order if n in passing]
+            order += [n for n, c in passing.items() if not c.plain]
         elif self.recipe.effort == "fast":
             order = []
         else:
-            order = sorted(floats, key=lambda n: (found.times.get(n, float("inf")), n))
+            # with kernels of ours only what was built
+            order = [n for n, c in floats.items() if not c.plain or n in found.times]
+            order.sort(key=lambda n: (found.times.get(n, float("inf")), n))
         best = next((n for n in order if self._passes((passing | floats)[n], judged)), None)
         return self._shipped(best or next(iter(judged)), found, judged)
 
@@ -140,8 +148,7 @@ def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:
     if not judged[name].report.passed:
         return "no candidate passed the gates; this is the first that was tried"
     failed = {n for n, other in judged.items() if not other.report.passed}
-    how = "measured on this machine" if found.measured_here else "predicted from the roofline"
-    ms = found.times.get(name)
+    how, ms = found.how, found.times.get(name)
     if not _is_int8(judged[name]):
         tried = [n for n, other in judged.items() if _is_int8(other)]
         if tried and failed.issuperset(tried):
@@ -149,7 +156,8 @@ def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:
                 f"none of {len(tried)} {eight} engines that were judged passed the gates, {name} "
                 "does"
             )
-        return f"no {eight} engine that passes is faster than {name} ({how}); so {name} is shipped"
+        said = f"no {eight} engine that passes is faster than {name} ({how}); so {name} is shipped"
+        return said + of_plugins(name, found)
     others = [n for n in found.times if n not in failed | {name}]
     if "back in float" in name and ms is None:
         return "the fewest layers back in float with which the gates hold"
@@ -158,6 +166,7 @@ def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:
     rivals = [n for n in others if not found.is_int8(n)] or others
     best = min(rivals, key=lambda n: found.times[n])
     text = f"{how}: {shown_ms(ms)}, {found.times[best] / ms:.2f}x the speed of {best}"
+    text += of_plugins(name, found)
     if "back in float" in name:
         text = f"the fewest layers back in float with which the gates hold; {text}"
     if not found.measured_here and found.times[best] < (1 - TIE) * ms:

@@ -16,7 +16,7 @@ from deploy.artifacts.precision import Tried
 from deploy.errors import BuildError
 from deploy.files import json_bytes, write_aside
 from deploy.int8.choose import Choice, preferred
-from deploy.int8.variants import Candidate
+from deploy.int8.variants import WITH_PLUGINS, Candidate
 from deploy.line import Judged
 from deploy.precisions import computed_in
 from deploy.target import QUANTIZED
@@ -42,11 +42,13 @@ class Entry:
 
 @dataclass(frozen=True)
 class Race:
-    """order: names, the one to try first in front. measured_here: else times are predicted."""
+    """order: names, the one to try first in front. measured_here: else times are predicted.
+    of_device: measured by the device's own clock."""
 
     order: tuple[str, ...]
     entries: tuple[Entry, ...]
     measured_here: bool
+    of_device: bool = False
 
     def save(self, path: Path) -> None:
         """Write JSON."""
@@ -58,7 +60,7 @@ class Race:
         try:
             row = json.loads(path.read_text(encoding="utf-8"))
             entries = tuple(Entry(**entry) for entry in row["entries"])
-            return cls(tuple(row["order"]), entries, row["measured_here"])
+            return cls(tuple(row["order"]), entries, row["measured_here"], row["of_device"])
         except (OSError, ValueError, KeyError, TypeError) as error:
             raise BuildError(f"{path}: damaged ({error!r}); build again with --fresh") from None
 
@@ -78,7 +80,15 @@ class Race:
         """A later race's order, and its figures in place of this one's."""
         names = {entry.name for entry in later.entries}
         earlier = tuple(entry for entry in self.entries if entry.name not in names)
-        return Race(later.order, (*later.entries, *earlier), later.measured_here)
+        entries = (*later.entries, *earlier)
+        return Race(later.order, entries, later.measured_here, later.of_device)
+
+    @property
+    def how(self) -> str:
+        """Where the times come from."""
+        if not self.measured_here:
+            return "predicted from the roofline"
+        return "measured on this machine" + (", GPU time" if self.of_device else "")
 
     def words(self) -> str:
         """How the race ended, in one line."""
@@ -102,6 +112,22 @@ class Race:
 def shown_ms(ms: float) -> str:
     """Milliseconds in words; what rounds to nothing in microseconds."""
     return f"{ms:.3f} ms" if ms >= 0.01 else f"{1e3 * ms:.2g} µs"
+
+
+def of_plugins(name: str, race: Race) -> str:
+    """What kernels of ours gain or cost a candidate, or why it has none; "" where there are none to
+    have."""
+    plain = name.removesuffix(WITH_PLUGINS)
+    entry = next((e for e in race.entries if e.name == plain + WITH_PLUGINS), None)
+    if entry is None:
+        return ""
+    if entry.note:
+        return f"; without kernels of ours: {entry.note}"
+    ms = [race.times.get(n) for n in (entry.name, plain)]
+    if None in ms:
+        return ""
+    ours, without = (shown_ms(x) for x in ms if x is not None)
+    return f"; {ours} with kernels of ours, {without} without"
 
 
 def entry_of(name: str, description: str, model: Model, precision: str) -> Entry:
@@ -147,7 +173,7 @@ def timed(entries: Sequence[Entry], choice: Choice) -> Race:
             }
         )
         rows.append(Entry(**(asdict(entry) | figures | {"note": note})))
-    return Race(choice.order, tuple(rows), True)
+    return Race(choice.order, tuple(rows), True, choice.of_device)
 
 
 def foretold(entries: Sequence[Entry], listed: Mapping[str, tuple[Candidate, Model]]) -> Race:

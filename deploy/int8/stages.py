@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
@@ -26,7 +26,9 @@ from deploy.int8.variants import Candidate
 from deploy.judge import limits_for
 from deploy.line import Judged, Line
 from deploy.placement import Exclude
+from deploy.plugin.ops import plugin_nodes
 from deploy.quantize import quantize
+from deploy.recipe import Recipe
 from deploy.sensitivity.alone import sensitivity
 from deploy.target import QUANTIZED, Precision, Target
 
@@ -152,7 +154,7 @@ class Int8Stages:
 
     def race(self, listed: Sequence[Candidate]) -> Race:
         """The candidates by time: measured on this machine, predicted for another one."""
-        if self.recipe.effort == "fast" or self.recipe.search_s == 0:
+        if not measures(self.recipe):
             first = listed[0]
             only = self._quantized(first.exclude, first.target)
             entry = entry_of(first.name, first.description, only, self.precision)
@@ -161,10 +163,12 @@ class Int8Stages:
         entries = [entry_of(n, c.description, m, c.precision) for n, (c, m) in models.items()]
         if not self.target.host:
             return foretold(entries, models)
+        if len(entries) == 1:
+            return Race((entries[0].name,), tuple(entries), False)
         key = {
             "models": {n: m.sha256 for n, (_, m) in models.items()},
             "engines": {n: c.target.engine.model_dump(mode="json") for n, (c, _) in models.items()},
-            "rewritten": self.target.engine_fusions,
+            "rewritten": {n: c.target.engine_fusions for n, (c, _) in models.items()},
             "budget_s": self.recipe.search_s,
         }
 
@@ -177,8 +181,7 @@ class Int8Stages:
             found = choose(
                 opened,
                 lambda engine: single_run(engine.inputs, self.data.evaluation),
-                # INT8 that wasn't compared with float must not be shipped as the faster one
-                needed=[n for n, (c, _) in models.items() if c.precision not in QUANTIZED],
+                needed=_needed(models),
                 budget_s=self.recipe.search_s,
             )
             timed(entries, found).save(out / _RACE)
@@ -186,6 +189,11 @@ class Int8Stages:
         folder, reused = self.line.stage("choose", key, make)
         found = Race.load(folder / _RACE)
         self.line.done("choose", found.words(), reused)
+        # a missing compiler is said once, not for each of them
+        notes = {e.note: e.name for e in reversed(found.entries) if models[e.name][0].plain}
+        for note, name in notes.items():
+            if note:
+                self.line.job.progress.caution(f"no engine {name}: {note}")
         return found
 
     def _models(self, listed: Sequence[Candidate]) -> dict[str, tuple[Candidate, Model]]:
@@ -203,7 +211,10 @@ class Int8Stages:
                     continue  # nothing is left in it to quantize
             else:
                 model = self.fused
-            same = f"{model.sha256} {candidate.precision} {candidate.target.engine}"
+            if candidate.plain and not _has_plugins(candidate, model):
+                continue
+            settings = f"{candidate.target.engine} {candidate.target.engine_fusions}"
+            same = f"{model.sha256} {candidate.precision} {settings}"
             if same not in seen:
                 seen.add(same)
                 found[candidate.name] = (candidate, model)
@@ -249,6 +260,24 @@ class Int8Stages:
             [names, self.equalized.sha256, samples.sha256()],
         )
         return made.derive(made.proto, [*model.decisions, *made.decisions])
+
+
+def measures(recipe: Recipe) -> bool:
+    """Whether candidates are tried; else the first one listed is taken."""
+    return recipe.effort != "fast" and recipe.search_s != 0
+
+
+def _needed(models: Mapping[str, tuple[Candidate, Model]]) -> list[str]:
+    """What is measured whatever it takes: INT8 that wasn't compared with float must not be shipped
+    as the faster one, and kernels of ours are told whether they pay."""
+    floats = [n for n, (c, _) in models.items() if c.precision not in QUANTIZED and not c.plain]
+    return floats + [n for n, (c, _) in models.items() if c.plain][:1]
+
+
+def _has_plugins(candidate: Candidate, model: Model) -> bool:
+    """Whether the compiler gets an operator that a kernel of ours runs."""
+    lowered = for_compiler(model, candidate.target, candidate.precision)
+    return bool(plugin_nodes(lowered.proto))
 
 
 def _numbers(ranges: Ranges) -> dict[str, list[float]]:

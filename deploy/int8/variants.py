@@ -1,8 +1,9 @@
-"""The engines that could be shipped where 8 bits were asked for, the preferred one first."""
+"""The engines that could be shipped, the preferred one first."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import onnx.defs
 
@@ -12,31 +13,61 @@ from deploy.precisions import compared_precisions, in_words
 from deploy.recipe import Recipe
 from deploy.target import Precision, Target, Variant
 
+WITH_PLUGINS = " with plugins"
+
 
 @dataclass(frozen=True)
 class Candidate:
-    """An engine to try: what stays float in it, and with which settings it is compiled."""
+    """An engine to try: what stays float in it, and with which settings it is compiled.
+
+    plain: the name of the same one without kernels of ours, where it has any.
+    """
 
     name: str
     description: str
     target: Target
     precision: Precision
     exclude: Exclude
+    plain: str = ""
 
 
 def candidates(
     target: Target, recipe: Recipe, keep: Exclude, precision: Precision
 ) -> list[Candidate]:
-    """The target's variants in 8 bits, then its float engines, which only win if clearly faster.
+    """The target's variants in 8 bits, then its float engines, which only win if clearly faster;
+    those with kernels of ours behind those without.
 
     keep: what stays float in every one of them.
     """
     wanted = keep.also(kept_by(recipe))
     found = [_quantized(target, variant, wanted, precision) for variant in target.variants]
-    floats = compared_precisions(target, precision)
-    return found + [
+    floats = [
         Candidate(p, f"no {in_words(precision)}: everything in {p}", target, p, Exclude())
-        for p in floats
+        for p in compared_precisions(target, precision)
+    ]
+    # float32 is there for the comparison: the last is the fastest float type
+    return [*found, *with_plugins(found), *floats, *with_plugins(floats[-1:])]
+
+
+def float_candidates(target: Target, precision: Precision) -> list[Candidate]:
+    """The float engine, and the one with kernels of ours."""
+    plain = Candidate(precision, f"everything in {precision}", target, precision, Exclude())
+    return [plain, *with_plugins([plain])]
+
+
+def with_plugins(plain: Sequence[Candidate]) -> list[Candidate]:
+    """Each with kernels of ours; none where this machine isn't the target, which would measure
+    them."""
+    return [
+        replace(
+            candidate,
+            name=candidate.name + WITH_PLUGINS,
+            description=f"{candidate.description}; with kernels of our own",
+            target=_with_plugin_fusions(candidate.target),
+            plain=candidate.name,
+        )
+        for candidate in plain
+        if candidate.target.host and candidate.target.plugin_fusions
     ]
 
 
@@ -58,6 +89,11 @@ def _quantized(target: Target, variant: Variant, keep: Exclude, precision: Preci
         target = target.model_copy(update={"engine": engine})
         described += f"; what stays float is computed in {variant.rest}"
     return Candidate(variant.name, described, target, precision, keep.also(own))
+
+
+def _with_plugin_fusions(target: Target) -> Target:
+    fusions = (*target.plugin_fusions, *target.engine_fusions)
+    return target.model_copy(update={"engine_fusions": fusions, "plugin_fusions": ()})
 
 
 def _is_kind(name: str) -> bool:

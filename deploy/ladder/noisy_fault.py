@@ -135,11 +135,14 @@ class NoisyPair:
         worst = min(off, key=lambda n: off[n].sqnr_db - self.predicted_db(n))
         return off[worst].sqnr_db, self.predicted_db(worst)
 
-    def culprits(self, *, lost: bool = False, only_rounded: bool = False) -> tuple[Culprit, ...]:
+    def culprits(
+        self, *, lost: bool | None = None, only_rounded: bool = False
+    ) -> tuple[Culprit, ...]:
         """Layers that lose far more than rounding explains, in the graph's order; none where no
         output suffers.
 
-        lost: it is known that one does, and the worst layer is wanted at least. only_rounded:
+        lost: whether it is known that one does, so that the worst layer is wanted at least; None
+        decides it by these runs, which may be fewer than an output is judged on. only_rounded:
         nothing but rounding was done to the graph, so a layer that is off is wrong whatever the
         outputs say.
         """
@@ -150,7 +153,8 @@ class NoisyPair:
         more = self.layer_margin_db - _ROUNDED_DB if sure else 0.0
         gaps = {n: self.local[n].sqnr_db - self.expected_db(n) - more for n in self._anchors}
         wrong = [name for name in self._anchors if gaps[name] < 0]
-        lost = lost or observed_db < predicted - self.output_margin_db
+        if lost is None:
+            lost = observed_db < predicted - self.output_margin_db
         if not wrong and lost and gaps:
             wrong = [min(gaps, key=lambda name: gaps[name])]
         return tuple(self._culprit(name, more) for name in wrong)

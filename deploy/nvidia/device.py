@@ -10,12 +10,20 @@ from deploy import registry
 from deploy.analysis.vendor_layers import VendorLayer, in_words, vendor_layers
 from deploy.artifacts.model import Model
 from deploy.build import load_engine
+from deploy.data import SampleSet
 from deploy.errors import RecipeError
 from deploy.files import sha256_of
 from deploy.int8.fastest import Shipped
 from deploy.line import Judged, Line
 from deploy.nvidia.device_folder import Sent, Shipment, used_plugins, write_device_folder
-from deploy.nvidia.dialect import as_judged, as_shipped, described, simulated, without_plugins
+from deploy.nvidia.dialect import (
+    as_judged,
+    as_shipped,
+    described,
+    on_its_gpu,
+    simulated,
+    without_plugins,
+)
 from deploy.nvidia.finish_script import finish_script
 from deploy.nvidia.implicit import rewritten
 from deploy.nvidia.settings import Rung
@@ -44,7 +52,7 @@ class DeviceBuild:
     moved: Mapping[str, int] = field(default_factory=dict)
 
 
-def judged_as(target: Target) -> tuple[Target, str]:
+def judged_as(target: Target, precision: Precision) -> tuple[Target, str]:
     """The target to judge engines with, and why the device isn't here; "" where it is, and for
     targets that need none."""
     if target.engine.nvidia is None:
@@ -53,12 +61,9 @@ def judged_as(target: Target) -> tuple[Target, str]:
     if target.engine.nvidia.library == "tensorrt_rtx":
         backend.library()  # it builds without a GPU: what is missing is said before anything runs
     absent: str | None = no_gpu() or backend.why_not_here(target.engine)
-    if absent is None and target.quantization.form == "implicit":
+    if absent is None and target.quantization.form == "implicit" and precision in QUANTIZED:
         absent = "INT8 from a cache is built by finish.py, also on the device itself"
-    if absent is None:
-        # compiled here without kernels of ours; finish.py builds those too
-        return without_plugins(target).model_copy(update={"host": True}), ""
-    return simulated(target), absent
+    return (on_its_gpu(target), "") if absent is None else (simulated(target), absent)
 
 
 def no_gpu(devices: Path = Path("/dev")) -> str:
@@ -80,6 +85,20 @@ def check_sizes(target: Target, loaded: Model, progress: Progress) -> None:
         )
     if batch == "dynamic" and not batched:
         progress.caution("--batch dynamic: no input has a free batch, so nothing is dynamic")
+
+
+def around_samples(target: Target, loaded: Model, samples: SampleSet) -> Target:
+    """The target with the samples' sizes, where an engine for it has to know some: inputs that are
+    free in more than their batch."""
+    nvidia = target.engine.nvidia
+    free = [spec.name for spec in loaded.inputs if None in spec.shape[1:]]
+    if nvidia is None or not free:
+        return target
+    feeds = next(iter(samples)).feeds
+    sizes = {name: tuple(feeds[name].shape) for name in free}
+    nvidia = nvidia.model_copy(update={"sizes": sizes})
+    engine = target.engine.model_copy(update={"nvidia": nvidia})
+    return target.model_copy(update={"engine": engine})
 
 
 def device_build(

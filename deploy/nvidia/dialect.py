@@ -47,6 +47,14 @@ def without_plugins(target: Target) -> Target:
     return target.model_copy(update={"engine_fusions": others})
 
 
+def on_its_gpu(target: Target) -> Target:
+    """The target on the device itself: kernels of ours are measured there before they are used."""
+    plain = without_plugins(target)
+    ours = tuple(name for name in target.engine_fusions if name not in plain.engine_fusions)
+    update = {"host": True, "plugin_fusions": (*ours, *target.plugin_fusions)}
+    return plain.model_copy(update=update)
+
+
 def rest_of(target: Target, precision: Precision) -> Precision:
     """The float type of what isn't in 8 bits, as the target's inference_precision names it."""
     if precision not in QUANTIZED:

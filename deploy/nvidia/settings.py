@@ -28,7 +28,8 @@ class Nvidia(BaseModel):
     the compiler's tactics may take; 0 leaves the vendor's default. version_compatible: engines that
     newer releases of the same major version read; hardware_compatible: that GPUs from Ampere on
     read; both can cost speed. shown: how far this target as
-    such was proven; a report says it of one build.
+    such was proven; a report says it of one build. sizes: of a build, the shape of its samples per
+    input that has free ones, which an engine's optimization profile lies around.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -48,6 +49,7 @@ class Nvidia(BaseModel):
     version_compatible: bool = False
     hardware_compatible: bool = False
     shown: Rung = "predicted"
+    sizes: dict[str, tuple[int, ...]] = {}
 
     @model_validator(mode="after")
     def _dla_exists(self) -> Nvidia:

@@ -7,6 +7,8 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
+# what is nearer than this counts as equal: medians of two runs differ by as much
+TIE = 0.03
 _WARM_UP_RUNS = 20
 _WARM_UP_S = 1.0
 MOST_SECONDS = 30.0

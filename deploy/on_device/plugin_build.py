@@ -80,15 +80,21 @@ def _built(
 
 
 def compiled_plugins(
-    source: Path, names: Sequence[str], into: Path, capability: str, tools: Toolchain
+    source: Path,
+    names: Sequence[str],
+    into: Path,
+    capability: str,
+    tools: Toolchain,
+    log: Path | None = None,
 ) -> Path:
     """The library in the folder `into`, compiled unless it lies there already.
 
-    source: the folder of CMakeLists.txt; names: of folders in it, or paths of others. The log
-    stays beside `into`.
+    source: the folder of CMakeLists.txt; names: of folders in it, or paths of others. log: what the
+    tools say, beside `into` if not given.
     """
     if not (into / PLUGIN_LIBRARY).is_file():
-        _build_aside(source, into, plugin_commands(source, names, capability, tools))
+        log = log or into.with_name("plugins.log")
+        _build_aside(source, into, plugin_commands(source, names, capability, tools), log)
     return into / PLUGIN_LIBRARY
 
 
@@ -176,12 +182,11 @@ def _major(include: str) -> int:
     return int(found.group(1)) if found else 0
 
 
-def _build_aside(source: Path, into: Path, commands: Sequence[Sequence[str]]) -> None:
-    """Fill a fresh folder, which gets its name only with a library in it; the log stays beside."""
+def _build_aside(source: Path, into: Path, commands: Sequence[Sequence[str]], log: Path) -> None:
+    """Fill a fresh folder, which gets its name only with a library in it."""
     aside = into.with_name(into.name + ".partial")
     shutil.rmtree(str(aside), ignore_errors=True)
     aside.mkdir(parents=True)
-    log = into.with_name("plugins.log")
     log.write_bytes(b"")
     for command in commands:
         _logged_run(command, aside, log)

@@ -5,9 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from deploy.on_device.engine_trial import Trial
-
-# what is nearer than this counts as equal: medians of two runs differ by as much
-_TIE = 0.03
+from deploy.on_device.latency_check import TIE
 
 
 def with_plugins(ours: Trial, plain: Trial) -> tuple[bool, str]:
@@ -26,10 +24,10 @@ def with_plugins(ours: Trial, plain: Trial) -> tuple[bool, str]:
         return kept, f"the engine {lost.label} doesn't pass ({lost.problems[0]}){also}"
     old, new, of = _medians(ours.rows["latency"], plain.rows["latency"])
     figures = f"{new:.3f} ms with them, {old:.3f} ms without ({of})"
-    if new < old * (1 - _TIE):
+    if new < old * (1 - TIE):
         return True, f"{figures}, {100 * (1 - new / old):.0f} % less"
-    if new <= old * (1 + _TIE):
-        return False, f"{figures}, equal within {100 * _TIE:.0f} %"
+    if new <= old * (1 + TIE):
+        return False, f"{figures}, equal within {100 * TIE:.0f} %"
     return False, f"{figures}, {100 * (new / old - 1):.0f} % more"
 
 

@@ -18,6 +18,7 @@ import onnx
 from deploy import registry
 from deploy.errors import BuildError, nearest
 from deploy.files import sha256_of, write_aside
+from deploy.on_device.device_error import DeviceError
 from deploy.on_device.plugin_build import compiled_plugins, find_toolchain
 from deploy.plugin.build import build_openvino
 from deploy.plugin.ops import op_types, plugin_nodes
@@ -59,7 +60,12 @@ def compiled_for_tensorrt(
     """
     plugins = tuple(_used(proto, name))
     digests = tuple(_digest(plugin, _CUDA_SOURCES) for plugin in plugins)
-    return (_tensorrt_library(plugins, digests, capability, version),) if plugins else ()
+    if not plugins:
+        return ()
+    found = _tensorrt_library(plugins, digests, capability, version)
+    if isinstance(found, DeviceError):
+        raise DeviceError(str(found))
+    return (found,)
 
 
 def _used(proto: onnx.ModelProto, name: str) -> list[str]:
@@ -122,12 +128,19 @@ def _library(plugin: str, digest: str) -> Library:
 @functools.cache
 def _tensorrt_library(
     plugins: tuple[str, ...], digests: tuple[str, ...], capability: str, version: str
-) -> Library:
-    tools = find_toolchain(os.environ, version)
+) -> Library | DeviceError:
+    """The library, or why there is none: several engines ask for it, and nvcc takes its time."""
     folders = [str(registry.path("plugin", name).parent.resolve()) for name in plugins]
     made_of = "".join((*digests, capability, version))
     into = _scratch() / hashlib.sha256(made_of.encode()).hexdigest()[:16]
-    file = compiled_plugins(registry.plugin_roots()[0], folders, into, capability, tools)
+    # kept when this process and its folder are gone
+    log = Path(tempfile.gettempdir()) / f"{'+'.join(plugins)}-tensorrt.log"
+    try:
+        tools = find_toolchain(os.environ, version)
+        root = registry.plugin_roots()[0]
+        file = compiled_plugins(root, folders, into, capability, tools, log)
+    except DeviceError as error:
+        return error
     return Library("+".join(plugins), file, sha256_of(file))
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 from deploy import registry
 from deploy.errors import RecipeError
+from deploy.no_effect import named_fusions
 from deploy.plugin.build import CUDA_SOURCE, OPENVINO_SOURCE, TENSORRT_SOURCES
 from deploy.plugin.ops import op_type, plugin_module
 from deploy.target import Target
@@ -59,4 +60,4 @@ def _uses(target: Target, name: str) -> bool:
     """Whether a target's graphs may get this operator."""
     nvidia = target.engine.nvidia
     listed = nvidia is not None and name in nvidia.plugins
-    return listed or f"plugin_{name}" in (*target.fusions, *target.engine_fusions)
+    return listed or f"plugin_{name}" in named_fusions(target)

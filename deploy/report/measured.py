@@ -181,8 +181,9 @@ def _how(content: Content) -> str:
         return "Nothing was timed in this build."
     rounds = max(row["rounds"] for row in rows.values())
     machine = content["measured"]["machine"]
+    clock = ", by the GPU's own clock" if any(r.get("of_device") for r in rows.values()) else ""
     text = (
-        f"Measured on {machine}, one call at a time, {units.amount(rounds, 'round')}. All "
+        f"Measured on {machine}{clock}, one call at a time, {units.amount(rounds, 'round')}. All "
         "candidates were interleaved in one run, so their ratios can be trusted more than the "
         "milliseconds, which drift with whatever else the machine does."
     )

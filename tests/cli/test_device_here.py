@@ -12,11 +12,13 @@ import numpy as np
 import onnx
 import pytest
 from doubles import Gpu, installed
+from helpers import model_from, weight
 
 from deploy.cli import run
 from deploy.on_device.trt_run import Runner
 
 DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
+RNG = np.random.default_rng(0)
 DATA = ("--data", DIGITS / "calib.npz", "--eval-data", DIGITS / "test.npz")
 
 
@@ -93,6 +95,26 @@ def test_kernels_of_ours_are_sent_and_not_built_here(int8: Path) -> None:
         graph = onnx.load(int8 / "device" / file).graph
         assert any(node.domain == "onnx_deploy" for node in graph.node) == wanted
     assert b"ShuffleDepthwise" not in (int8 / "engine/model.engine").read_bytes()
+
+
+def test_sizes_that_stay_free_lie_around_the_samples(here: Any, tmp_path: Path) -> None:
+    """An optimization profile has to hold what the samples have: 20 x 300 here."""
+    text = """g (float[N,3,H,W] x) => (float[N,6] y) {
+        c = Conv <pads = [1, 1, 1, 1]> (x, w)
+        p = GlobalAveragePool (c)
+        y = Flatten (p)
+    }"""
+    model_from(text, {"w": weight(6, 3, 3, 3)}).save(tmp_path / "free.onnx")
+    np.savez(tmp_path / "data.npz", x=RNG.normal(size=(12, 3, 20, 300)).astype(np.float32))
+    words = ["build", tmp_path / "free.onnx", "--target", "orin", "--fp16", "--shape", "x=1,3,?,?"]
+    folder = tmp_path / "bundle"
+    assert run([str(w) for w in (*words, "--data", tmp_path / "data.npz", "-o", folder)]) == 0
+    with Runner(here.trt, (folder / "engine/model.engine").read_bytes()) as runner:
+        assert runner.run({"x": RNG.normal(size=(1, 3, 10, 900)).astype(np.float32)})[
+            "y"
+        ].shape == (1, 6)
+    sent = json.loads((folder / "device/manifest.json").read_text())
+    assert sent["profiles"]["x"]["max"] == [1, 3, 80, 1200]
 
 
 def test_the_stored_engine_gives_what_was_judged(int8: Path, here: Any) -> None:

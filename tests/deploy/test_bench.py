@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable, Mapping
 
 import numpy as np
 import pytest
@@ -15,10 +16,24 @@ FEEDS = {"x": np.zeros((2, 3), "f4")}
 BOTH = {"a": FEEDS, "b": FEEDS}
 
 
-def engines(log: list[str]) -> dict[str, FakeEngine]:
+class Timed(FakeEngine):
+    """gpu_ms: what a clock of its own says of every run."""
+
+    gpu_ms: float | None = None
+
+    def _timed(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], float | None]:
+        call = self._prepare(feeds)
+
+        def timed() -> float | None:
+            call()
+            return self.gpu_ms
+
+        return timed
+
+
+def engines(log: list[str]) -> dict[str, Timed]:
     return {
-        name: FakeEngine(lambda x: {"y": x}, {"y": (None, 3)}, log=log, name=name)
-        for name in ("a", "b")
+        name: Timed(lambda x: {"y": x}, {"y": (None, 3)}, log=log, name=name) for name in ("a", "b")
     }
 
 
@@ -52,6 +67,16 @@ def test_figures_are_milliseconds_per_timed_call() -> None:
     found = latency(engines([]), BOTH, rounds=3, budget_s=1e9)["a"]
     # one tick of the fake clock between its two looks around the second call
     assert (found.median_ms, found.p90_ms, found.p99_ms) == (1000.0, 1000.0, 1000.0)
+
+
+@pytest.mark.parametrize("both", [True, False])
+def test_the_devices_own_clock_where_all_have_it(both: bool) -> None:
+    made = engines([])
+    for name in made if both else ["a"]:
+        made[name].gpu_ms = 0.25
+    found = latency(made, BOTH, rounds=3, budget_s=1e9)
+    assert {row.of_device for row in found.values()} == {both}
+    assert found["a"].median_ms == (0.25 if both else 1000.0)
 
 
 def test_the_budget_ends_it_but_not_before_twenty_rounds() -> None:

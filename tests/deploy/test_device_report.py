@@ -25,8 +25,12 @@ SENT: dict[str, Any] = {
         "versions": ["8.5.2", "8.4.1"],
         "compute_capability": "7.2",
     },
+    "plugins": [{"folder": "p"}],
     "files": {"model.onnx": {"sha256": sha(b"model"), "bytes": 5}},
 }
+
+
+OWN = {"compute_capability": "7.2", "library": "tensorrt", "version": "8.5.2"}
 
 
 def came_back(folder: Path, **changes: Any) -> DeviceReport:
@@ -47,7 +51,7 @@ def came_back(folder: Path, **changes: Any) -> DeviceReport:
         "parity": {
             "samples": 8,
             "outputs": [{"name": "y", "sqnr_db": 30.0, "cosine": 0.99, "max_abs": 0.1}],
-            "gates": [],
+            "gates": [{"name": "SQNR of 'y' (dB)", "passed": True}],
         },
         "latency": {"median_ms": 1.0, "p90_ms": 1.2, "runs": 9},
         "layers": [],
@@ -71,8 +75,7 @@ def test_what_fits_has_no_mismatch(tmp_path: Path) -> None:
 def test_another_device_is_refused_with_both_values(
     tmp_path: Path, device: dict[str, str], words: str
 ) -> None:
-    own = {"compute_capability": "7.2", "library": "tensorrt", "version": "8.5.2"}
-    assert came_back(tmp_path, device=own | device).mismatches(SENT) == [words]
+    assert came_back(tmp_path, device=OWN | device).mismatches(SENT) == [words]
 
 
 def test_another_bundles_folder_is_refused(tmp_path: Path) -> None:
@@ -88,6 +91,32 @@ def test_a_changed_file_is_refused_with_both_hashes(tmp_path: Path, name: str) -
     (tmp_path / name).write_bytes(b"other")
     wanted = f"{name} has sha256 {sha(b'other')[:12]}, it was {old[:12]}"
     assert report.mismatches(SENT) == [wanted]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"plugins": []}, ""),  # it was faster without them
+        ({"plugins": [], "plugin_choice": {"chosen": "without", "reason": "slower"}}, ""),
+        (
+            {"plugins": [], "plugin_choice": {"chosen": "with plugins", "reason": "faster"}},
+            "plugins: none, in an engine that was kept for them; the bundle sent p",
+        ),
+        (
+            {"plugins": [{"folder": "q", "library": "plugins/lib.so", "sha256": sha(b"plugin")}]},
+            "plugins: q; the bundle sent p",
+        ),
+    ],
+)
+def test_other_kernels_are_refused_with_both_names(
+    tmp_path: Path, changes: dict[str, Any], words: str
+) -> None:
+    assert came_back(tmp_path, **changes).mismatches(SENT) == ([words] if words else [])
+
+
+def test_a_bundle_without_kernels_takes_none_back(tmp_path: Path) -> None:
+    (words,) = came_back(tmp_path).mismatches(SENT | {"plugins": []})
+    assert words == "plugins: p; the bundle sent none"
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:
@@ -109,6 +138,7 @@ def test_a_file_outside_the_folder_is_not_read(tmp_path: Path) -> None:
     [
         (lambda path: path.unlink(), "no device_report.json; run `python3 finish.py`"),
         (lambda path: path.write_text("{"), "unreadable"),
+        (lambda path: path.write_text("[" * 100_000), "nested too deep"),
         (lambda path: path.write_text("[]"), "schema version None"),
         (lambda path: path.write_text('{"schema_version": 9}'), "schema version 9"),
         (lambda path: path.write_text('{"schema_version": 1}'), "status, problems"),
@@ -133,6 +163,7 @@ def test_a_failure_may_have_ended_before_there_was_one(tmp_path: Path) -> None:
     assert report.mismatches(SENT) == []
 
 
+PASSED = {"name": "SQNR", "passed": True}
 FINE = {"name": "y", "sqnr_db": 30.0, "cosine": 0.99, "max_abs": 0.1}
 
 
@@ -141,19 +172,31 @@ FINE = {"name": "y", "sqnr_db": 30.0, "cosine": 0.99, "max_abs": 0.1}
     [
         ({"problems": ["odd"]}, "status ok beside the problem 'odd'"),
         ({"parity": {"samples": 8, "outputs": [], "gates": []}}, "without samples or outputs"),
-        ({"parity": {"samples": "x", "outputs": [FINE], "gates": []}}, "without samples"),
+        ({"parity": {"samples": 0, "outputs": [FINE], "gates": []}}, "without samples"),
+        ({"parity": {"samples": "x", "outputs": [FINE], "gates": []}}, "samples of parity is 'x'"),
         (
             {"parity": {"samples": 8, "outputs": [FINE | {"cosine": None}], "gates": []}},
-            "figures of output 'y' aren't numbers",
+            "cosine of a row of outputs of parity is missing",
         ),
         (
-            {"parity": {"samples": 8, "outputs": [FINE], "gates": [{"passed": False}]}},
+            {"parity": {"samples": 8, "outputs": [FINE], "gates": [PASSED | {"passed": False}]}},
             "a gate that wasn't passed",
         ),
         ({"latency": {"median_ms": -1, "p90_ms": 1, "runs": 3}}, "latency isn't positive"),
-        ({"latency": {"median_ms": "fast", "p90_ms": 1, "runs": 3}}, "latency isn't positive"),
-        ({"latency": {"median_ms": float("nan"), "p90_ms": 1, "runs": 3}}, "latency isn't"),
+        ({"latency": {"median_ms": "fast", "p90_ms": 1, "runs": 3}}, "median_ms of latency is 'f"),
+        ({"latency": {"median_ms": float("nan"), "p90_ms": 1, "runs": 3}}, "latency is nan"),
+        ({"latency": {"median_ms": True, "p90_ms": 1, "runs": 3}}, "median_ms of latency is True"),
+        ({"latency": [1]}, "latency isn't a table"),
         ({"layers": None}, "layers isn't a list"),
+        ({"layers": [{"name": "a"}]}, "kind of a row of layers is missing"),
+        ({"int8": [1]}, "int8 isn't a table"),
+        ({"on_dla": [1]}, "on_dla isn't a table"),
+        ({"plugin_choice": ["with plugins"]}, "plugin_choice isn't a table"),
+        ({"plugins": [1]}, "a row of plugins isn't a table"),
+        ({"overrides": [{"a": 1}]}, "a row of overrides is {'a': 1}"),
+        ({"built_with": 3}, "built_with is 3"),
+        ({"device": OWN | {"version": 8.5}}, "version of device is 8.5"),
+        ({"engine": {"file": "model.engine", "sha256": "a", "seconds": "soon"}}, "seconds of eng"),
     ],
 )
 def test_a_success_that_can_not_be_is_not_believed(

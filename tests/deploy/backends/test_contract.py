@@ -193,11 +193,13 @@ class TestSeveral:
         with build(backend, network) as engine:
             assert np.array_equal(engine.run(feeds)["y"], 3 * feeds["x"])
             engine.prepare(feeds)()
+            # milliseconds, or nothing: never what a vendor's call returns
+            assert isinstance(engine.timed(feeds)(), float | None)
 
 
 class TestRefused:
     def refuses(self, engine: Engine, feeds: dict[str, np.ndarray], reason: str) -> None:
-        for call in (engine.run, engine.prepare, lambda f: engine.run_many(f, 2)):
+        for call in (engine.run, engine.prepare, engine.timed, lambda f: engine.run_many(f, 2)):
             with pytest.raises(BuildError, match=reason):
                 call(feeds)
 

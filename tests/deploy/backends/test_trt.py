@@ -20,6 +20,7 @@ from deploy.artifacts.model import copy_proto
 from deploy.backends import trt
 from deploy.errors import BuildError, MissingBackendError
 from deploy.metrics import sqnr_db
+from deploy.nvidia.host_plan import host_plan
 from deploy.nvidia.settings import Nvidia
 from deploy.quantize import quantize
 from deploy.target import EngineSettings
@@ -238,5 +239,5 @@ def test_compatibility_is_asked_for_where_the_target_says_so(key: str) -> None:
     plain = settings()
     assert plain.nvidia is not None
     asked = plain.nvidia.model_copy(update={key: True})
-    assert not getattr(trt._plan(residual(), plain, plain.nvidia, "fp32"), key)
-    assert getattr(trt._plan(residual(), plain, asked, "fp32"), key)
+    assert not getattr(host_plan(residual(), plain, plain.nvidia, "fp32"), key)
+    assert getattr(host_plan(residual(), plain, asked, "fp32"), key)

@@ -4,6 +4,7 @@ on the double of TensorRT with a double of nvcc."""
 from __future__ import annotations
 
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -107,6 +108,20 @@ def test_without_a_compiler(gpu: Any, nvcc: Path, monkeypatch: pytest.MonkeyPatc
     ) as told:
         trt.build(network(), SETTINGS, "fp32")
     assert "--without-plugins" not in str(told.value)
+
+
+def test_what_does_not_compile_is_tried_once_and_its_log_is_kept(
+    gpu: Any, nvcc: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Several candidates of a race ask for one library."""
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    nvcc.write_text(f"#!/bin/sh\necho call >> '{tmp_path}/calls'\necho 'error: no sm_87'\nexit 2\n")
+    log = tmp_path / "channel_shuffle-tensorrt.log"
+    for _ in range(2):
+        with pytest.raises(BuildError, match=rf"nvcc ended with 2: error: no sm_87.*{log}"):
+            trt.build(network(), SETTINGS, "fp32")
+    assert (tmp_path / "calls").read_text() == "call\n"
+    assert "error: no sm_87" in log.read_text()
 
 
 def test_an_operator_of_no_plugin(gpu: Any, nvcc: Path) -> None:

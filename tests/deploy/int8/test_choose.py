@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -29,28 +30,47 @@ class World:
     def clock(self) -> float:
         return self.now
 
-    def engine(self, name: str, *ms: float, compiles_s: float = 0.0) -> Callable[[], Engine]:
+    def engine(
+        self, name: str, *ms: float, compiles_s: float = 0.0, **more: Any
+    ) -> Callable[[], Engine]:
         """What opens a candidate; its latency is the n-th of `ms` when compiled for the n-th
-        time, then the last one."""
+        time, then the last one. more: as Fake takes it."""
 
         def opened() -> Engine:
             before = self.opened.count(name)
             self.opened.append(name)
             self.now += compiles_s
-            return Fake(self, name, ms[min(before, len(ms) - 1)] / 1e3)
+            return Fake(self, name, ms[min(before, len(ms) - 1)] / 1e3, **more)
 
         return opened
 
 
 class Fake(Engine):
-    def __init__(self, world: World, name: str, seconds: float) -> None:
+    """gpu_ms: what its own clock says of a run; fails_at: the run that it stops in."""
+
+    def __init__(
+        self,
+        world: World,
+        name: str,
+        seconds: float,
+        gpu_ms: float | None = None,
+        fails_at: int = 0,
+    ) -> None:
         super().__init__((TensorSpec("x", np.dtype(np.float32), (None, 3)),), ())
         self.world, self.name, self.seconds = world, name, seconds
+        self.gpu_ms, self.left = gpu_ms, fails_at
 
     def _prepare(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], None]:
-        def call() -> None:
+        raise AssertionError("only timed calls race")
+
+    def _timed(self, feeds: Mapping[str, np.ndarray]) -> Callable[[], float | None]:
+        def call() -> float | None:
             self.world.calls.append(self.name)
             self.world.now += self.seconds
+            self.left -= 1
+            if self.left == 0:
+                raise BuildError("the kernel stopped")
+            return self.gpu_ms
 
         return call
 
@@ -183,6 +203,67 @@ class TestRefused:
         world = World()
         with pytest.raises(BuildError, match="no kernel for it"):
             choose({"a": refused, "b": world.engine("b", 1.0)}, lambda _: FEEDS, clock=world.clock)
+
+
+class TestStopped:
+    @pytest.mark.parametrize("at", [1, 3, 9, 40])
+    def test_a_candidate_that_stops_is_out(self, at: int) -> None:
+        """While warming up, in its first rounds, or as one of the last."""
+        world = World()
+        openers = {
+            "a": world.engine("a", 1.0),
+            "b": world.engine("b", 0.5, fails_at=at),
+            "c": world.engine("c", 0.8),
+        }
+        found = choose(openers, lambda _: FEEDS, clock=world.clock)
+        assert found.left_out == {"b": "the kernel stopped"}
+        assert found.order == ("c", "a")
+        assert {row.name for row in found.measured} == {"a", "c"}
+
+    def test_only_in_the_final_loop(self) -> None:
+        """It was screened: 8 rounds twice and three to warm up; the figure of then is no reason."""
+        world = World()
+        often = {"budget_s": 0.0, "clock": world.clock}
+        opened = iter([0, 10])
+
+        def b() -> Engine:
+            return Fake(world, "b", 0.5e-3, fails_at=next(opened))
+
+        openers = {"a": world.engine("a", 1.0), "b": b, "c": world.engine("c", 0.8)}
+        found = choose(openers, lambda _: FEEDS, needed=("c",), **often)
+        assert (found.order, found.left_out) == (("c", "a"), {"b": "the kernel stopped"})
+
+    def test_the_default_names_who_stopped_before_it(self) -> None:
+        """A kernel that reads where nothing lies stops the GPU for everybody."""
+        world = World()
+        openers = {
+            "a": world.engine("a", 1.0, fails_at=6),
+            "b": world.engine("b", 1.0, fails_at=4),
+        }
+        reason = r"^the kernel stopped \(and before it b: the kernel stopped\)$"
+        with pytest.raises(BuildError, match=reason):
+            choose(openers, lambda _: FEEDS, clock=world.clock)
+
+
+class TestClock:
+    def test_the_devices_own_decides(self) -> None:
+        world = World()
+        openers = {
+            "a": world.engine("a", 1.0, gpu_ms=0.3),
+            "b": world.engine("b", 1.1, gpu_ms=0.2),
+        }
+        found = choose(openers, lambda _: FEEDS, clock=world.clock)
+        assert found.of_device
+        assert found.order == ("b", "a")
+        assert [row.median_ms for row in found.measured] == [0.2, 0.3]
+
+    def test_where_one_has_none_the_hosts_decides(self) -> None:
+        world = World()
+        openers = {"a": world.engine("a", 1.0, gpu_ms=0.3), "b": world.engine("b", 1.1)}
+        found = choose(openers, lambda _: FEEDS, clock=world.clock)
+        assert not found.of_device
+        assert found.order == ("a", "b")
+        assert [row.median_ms for row in found.measured] == pytest.approx([1.0, 1.1])
 
 
 def test_what_is_needed_is_compiled_whatever_it_takes() -> None:

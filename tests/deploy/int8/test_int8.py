@@ -15,6 +15,7 @@ from deploy.int8.fastest import Int8
 from deploy.int8.race import Entry, Race
 from deploy.int8.variants import Candidate
 from deploy.line import Built, Judged
+from deploy.nvidia.dialect import on_its_gpu
 from deploy.recipe import Recipe
 from deploy.target import Target
 
@@ -24,9 +25,11 @@ NOISE = tuple(LayerNoise(f"layer{i}", "Conv", "t", -20.0 - 5 * i, -15.0, 8) for 
 class Stages:
     """Int8Stages with made-up times and gates. passing: whether a candidate's engine passes."""
 
-    def __init__(self, order: Sequence[str], passing: Any, **recipe: Any) -> None:
+    def __init__(
+        self, order: Sequence[str], passing: Any, target: Target | None = None, **recipe: Any
+    ) -> None:
         self.recipe = Recipe(**recipe)
-        self.target = Target.load("cpu")
+        self.target = target or Target.load("cpu")
         self.precision = "int8"
         self.order = tuple(order)
         self.passing = passing
@@ -48,7 +51,10 @@ class Stages:
             return Race(order, tuple(rows), True)
         ms = {name: 1.0 + 0.5 * i for i, name in enumerate(self.order)}
         rows = [
-            Entry(c.name, c.description, c.precision, 3, 0, median_ms=ms.get(c.name))
+            Entry(
+                *(c.name, c.description, c.precision, 3, 0, ms.get(c.name)),
+                note="" if c.name in ms else "not built",
+            )
             for c in listed
         ]
         return Race(self.order, tuple(rows), True)
@@ -156,6 +162,62 @@ def test_best_effort_leaves_the_noisiest_float() -> None:
     default = Stages(["all"], lambda c: True)
     ship(default)
     assert not default.asked[0].exclude.layers
+
+
+class TestKernelsOfOurs:
+    """The device is here, so engines with them are among the candidates."""
+
+    HERE = on_its_gpu(Target.load("orin"))
+
+    def test_the_faster_engine_says_what_they_gain(self) -> None:
+        shipped = ship(Stages(["all with plugins", "all", "fp16"], lambda c: True, self.HERE))
+        assert shipped.choice.chosen == "all with plugins"
+        assert shipped.choice.reason == (
+            "measured on this machine: 1.000 ms, 2.00x the speed of fp16; 1.000 ms with kernels of "
+            "ours, 1.500 ms without"
+        )
+
+    def test_one_that_misses_a_gate_is_passed_over(self) -> None:
+        shipped = ship(Stages(["all with plugins", "all"], lambda c: not c.plain, self.HERE))
+        assert shipped.choice.chosen == "all"
+        assert outcomes(shipped)["all with plugins"].startswith("missed a gate")
+
+    def test_one_that_was_not_built_says_why(self) -> None:
+        shipped = ship(Stages(["all", "fp16"], lambda c: True, self.HERE))
+        assert shipped.choice.chosen == "all"
+        assert shipped.choice.reason.endswith("; without kernels of ours: not built")
+
+    def test_float_with_them_is_faster_than_8_bits(self) -> None:
+        stages = Stages(["fp16 with plugins", "all", "fp16"], lambda c: True, self.HERE)
+        shipped = ship(stages)
+        assert shipped.choice.chosen == "fp16 with plugins"
+        assert shipped.choice.reason.startswith("no INT8 engine that passes is faster than fp16")
+        assert [c.plain for c in stages.asked] == ["fp16"]
+
+    def test_layers_go_back_from_the_plain_one_and_both_race_again(self) -> None:
+        """What is lost is lost in both, and a wrong kernel of ours says nothing of layers."""
+        stages = Stages(
+            ["all with plugins", "all", "sums-float"],
+            lambda c: len(c.exclude.layers) >= 1,
+            self.HERE,
+        )
+        stages.later = ("all, 1 layer back in float with plugins",)
+        shipped = ship(stages)
+        assert shipped.choice.chosen == "all, 1 layer back in float with plugins"
+        tried = [c for c in stages.asked if "back" in c.name]
+        assert [bool(c.plain) for c in tried] == [False, True]
+
+    def test_the_plain_one_is_judged_before_layers_go_back(self) -> None:
+        """Three faster ones miss the gate, all with kernels of ours; the fourth is enough."""
+        order = ["all with plugins", "sums-float with plugins", "fp16 with plugins", "all"]
+        stages = Stages(order, lambda c: not c.plain, self.HERE)
+        assert ship(stages).choice.chosen == "all"
+        assert not any("back" in c.name for c in stages.asked)
+
+    def test_what_was_not_built_is_not_built_as_the_last_resort(self) -> None:
+        stages = Stages(["all"], lambda c: False, self.HERE)
+        ship(stages)
+        assert not any(c.plain for c in stages.asked)
 
 
 def test_a_slower_float_engine_does_not_end_the_search() -> None:

@@ -40,7 +40,7 @@ def one(found: Ladder, name: str) -> Any:
 @pytest.mark.parametrize("target", ["cpu", "xavier"])
 def test_the_bound_is_near_what_a_sound_one_reaches(sound: Build, target: str) -> None:
     """Noise of one step's width in place of rounding foretold -2.6 dB for xavier."""
-    form, _ = judged_as(Target.load(target))
+    form, _ = judged_as(Target.load(target), "int8")
     found = judged(sound if target == "cpu" else go_on(sound, "fused", target=form))
     assert found.passed, found.verdict()
     rung = one(found, "uncorrected")

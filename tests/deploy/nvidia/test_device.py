@@ -28,12 +28,12 @@ def test_a_driver_is_asked_further(tmp_path: Path, name: str) -> None:
 
 def test_other_targets_need_no_device() -> None:
     cpu = Target.load("cpu")
-    assert judged_as(cpu) == (cpu, "")
+    assert judged_as(cpu, "int8") == (cpu, "")
 
 
 def test_without_the_device_onnx_runtime_judges(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(device, "no_gpu", lambda: "no NVIDIA GPU on this machine")
-    target, absent = judged_as(Target.load("orin"))
+    target, absent = judged_as(Target.load("orin"), "int8")
     assert (target.backend, target.host, absent) == (
         "reference",
         False,
@@ -48,23 +48,29 @@ class TestOnTheDevice:
     def a_gpu(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(device, "no_gpu", lambda: "")
 
-    def test_the_engine_itself_is_judged_without_kernels_of_ours(self) -> None:
+    def test_kernels_of_ours_wait_until_they_are_measured(self) -> None:
         with installed("10.3.0", sm=87):
-            target, absent = judged_as(Target.load("orin"))
+            target, absent = judged_as(Target.load("orin"), "int8")
         assert (target.backend, target.host, absent) == ("trt", True, "")
         assert not [name for name in target.engine_fusions if name.startswith("plugin_")]
+        assert target.plugin_fusions == Target.load("orin").engine_fusions
 
     def test_another_gpu_is_named(self) -> None:
         with installed("10.3.0", sm=90):
-            target, absent = judged_as(Target.load("orin"))
+            target, absent = judged_as(Target.load("orin"), "int8")
         assert target.backend == "reference"
         assert "sm_90" in absent and "sm_87" in absent
 
     def test_a_cache_is_left_to_finish(self) -> None:
         with installed("8.5.2", sm=72):
-            target, absent = judged_as(Target.load("xavier"))
+            target, absent = judged_as(Target.load("xavier"), "int8")
         assert target.backend == "reference"
         assert "built by finish.py" in absent
+
+    def test_float_needs_no_cache(self) -> None:
+        with installed("8.5.2", sm=72):
+            target, absent = judged_as(Target.load("xavier"), "fp16")
+        assert (target.backend, absent) == ("trt", "")
 
 
 def test_tensorrt_rtx_is_missed_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -72,7 +78,7 @@ def test_tensorrt_rtx_is_missed_before_anything_runs(monkeypatch: pytest.MonkeyP
 
     monkeypatch.setattr(rtx, "_MODULES", ("no_such_module",))
     with pytest.raises(MissingBackendError, match=r"pip install onnx-deploy\[rtx\]"):
-        judged_as(Target.load("rtx40"))
+        judged_as(Target.load("rtx40"), "int8")
 
 
 def test_more_traffic_than_fp16_is_told_in_numbers() -> None:

@@ -340,7 +340,8 @@ def test_tensorrt_rtx_has_no_trtexec(
 ) -> None:
     folder = prebuilt(tmp_path)
     monkeypatch.setenv("PATH", str(Path(trtexec()).parent))
-    monkeypatch.setitem(sys.modules, "tensorrt_rtx", None)
+    for module in ("tensorrt_rtx", "tensorrt_rtx_bindings"):
+        monkeypatch.setitem(sys.modules, module, None)
     assert finish(folder) == 1
     assert "tensorrt_rtx can't be imported" in device_report(folder)["problems"][0]
     assert finish(folder, "--trtexec") == 1

@@ -45,7 +45,8 @@ def test_a_wheels_fourth_number_is_left_out(monkeypatch: pytest.MonkeyPatch) -> 
 
 @pytest.mark.parametrize("name", ["tensorrt", "tensorrt_rtx"])
 def test_no_library_says_what_to_install(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, name, None)
+    for module in (name, f"{name}_bindings"):
+        monkeypatch.setitem(sys.modules, module, None)
     pip = f"pip install {name.replace('_', '-')}"
     with pytest.raises(MissingLibraryError, match=f"{name} can't be imported .*{pip}"):
         load_library(name)

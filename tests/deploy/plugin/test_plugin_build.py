@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
-import os
 import stat
 from pathlib import Path
 from typing import Any
 
 import pytest
 from plugin_folders import copied, forget, needs_compiler
+from tensorrt_headers import headers
 
 from deploy import registry
 from deploy.errors import BuildError, MissingBackendError, RecipeError
@@ -199,10 +199,10 @@ class TestTensorRt:
         with pytest.raises(BuildError, match=f"CMake Error: no such thing; all of it is in {log}"):
             build_tensorrt(["shuffle_depthwise"], ORIN, tmp_path)
 
-    def test_against_the_real_headers(self, tmp_path: Path) -> None:
-        include = os.environ.get("TENSORRT_INCLUDE", "")
-        if not (Path(include) / "NvInferVersion.h").is_file():
-            pytest.skip("TENSORRT_INCLUDE isn't the folder of NvInfer.h, which no package carries")
+    def test_against_the_real_headers(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TENSORRT_INCLUDE", str(headers("10.3")))
         try:
             made = build_tensorrt(["shuffle_depthwise", "se_pointwise"], ORIN, tmp_path)
         except (MissingBackendError, RecipeError) as error:
