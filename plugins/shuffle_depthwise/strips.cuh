@@ -78,14 +78,20 @@ __device__ inline float number_at(unsigned const* words, int j, __half) {
 // One channel's weights and bias; float32 and float16.
 template <typename T, int K, int S>
 struct FloatMath {
-  static constexpr int kColumns = thread_columns(sizeof(T) == 2);  // kHalf is 1
-  static constexpr int kRows = thread_rows(S);
+  static constexpr int kType = sizeof(T) == 2 ? ShuffleDepthwiseParams::kHalf
+                                              : ShuffleDepthwiseParams::kFloat;
+  static constexpr int kStride = S;
+  static constexpr int kColumns = thread_columns(kType, K);
+  static constexpr int kRows = thread_rows(kType, K, S);
   static constexpr int kInputs = (kRows - 1) * S + K;  // rows of x
   static constexpr int kTaps = K * K;
   static constexpr int kValues = (kColumns - 1) * S + K;  // of a row of x
   static constexpr int kWords = (kValues * static_cast<int>(sizeof(T)) + 3) / 4;
   unsigned number[(kTaps + 4) / 4 * 4];  // float32 bits of the weights, then of the bias
   bool relu;
+
+  __device__ static constexpr int kernel(ShuffleDepthwiseParams const&) { return K; }
+  __device__ static int rows_held(Plan const&, int count) { return count; }
 
   // Puts channel c's numbers into shared memory; all threads of a map.
   __device__ static void prepare(ShuffleDepthwiseParams const&, void const* w, void const* biases,
@@ -164,14 +170,18 @@ __device__ inline unsigned window_at(unsigned const (&words)[N], int offset) {
 // One channel's weights as words for dot4, and what takes its sums to y; int8.
 template <int K, int S>
 struct IntegerMath {
-  static constexpr int kColumns = thread_columns(ShuffleDepthwiseParams::kInt8);
-  static constexpr int kRows = thread_rows(S);
+  static constexpr int kStride = S;
+  static constexpr int kColumns = thread_columns(ShuffleDepthwiseParams::kInt8, K);
+  static constexpr int kRows = thread_rows(ShuffleDepthwiseParams::kInt8, K, S);
   static constexpr int kInputs = (kRows - 1) * S + K;  // rows of x
   static constexpr int kGroups = (K + 3) / 4;  // words of a weight row
   static constexpr int kTaps = K * kGroups;    // words
   static constexpr int kWords = ((kColumns - 1) * S + K + 3) / 4;
   unsigned number[(kTaps + 2 + 3) / 4 * 4];  // taps 4g .. 4g + 3 of a row; factor, offset
   unsigned relu;                             // all ones or none
+
+  __device__ static constexpr int kernel(ShuffleDepthwiseParams const&) { return K; }
+  __device__ static int rows_held(Plan const&, int count) { return count; }
 
   __device__ static void prepare(ShuffleDepthwiseParams const& p, void const* w,
                                  void const* biases, float const* w_scale, int c, Byte* taps) {

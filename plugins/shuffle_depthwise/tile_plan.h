@@ -1,0 +1,78 @@
+// How ShuffleDepthwise's work is cut for tensor cores: plain C++14, decided on the host.
+//
+// A warp walks eight strands at once: tiles of 4 x 4 outputs below each other, in one segment of the
+// band. A map's strands are its tile columns, once per segment.
+#ifndef ONNX_DEPLOY_SHUFFLE_DEPTHWISE_TILE_PLAN_H
+#define ONNX_DEPLOY_SHUFFLE_DEPTHWISE_TILE_PLAN_H
+
+#include "plan.h"
+
+namespace shuffle_depthwise {
+
+constexpr int kMostImages = 8;   // that a block takes one after the other
+constexpr int kWalkStart = 2;    // a strand's beginning takes about as long as so many tiles
+
+// Shared memory for `tiles` of them below each other: the rows that they read, whether x has them or
+// not, with what lies before and behind, and the rows that they write.
+inline long long tile_bytes(ShuffleDepthwiseParams const& p, int tiles, int band) {
+  long long const rows = static_cast<long long>(tiles) * kTile * p.stride + kTile;
+  long long const all = rows * p.width * element_bytes(p.type) + 4 * kVectorBytes;
+  return (all + kVectorBytes - 1) / kVectorBytes * kVectorBytes + collected_bytes(p, band);
+}
+
+// Tiles of a band, 0 where not one fits: few bands, since the rows between them are read twice, but
+// several blocks on a multiprocessor.
+inline int tiles_of_a_band(ShuffleDepthwiseParams const& p) {
+  int const tiles = ceil_div(output_height(p), kTile);
+  long long const limits[] = {kBlockBytes, kMostBytes};
+  int const wanted[] = {2, 1};  // tiles that make the limit good enough
+  for (int i = 0; i < 2; ++i) {
+    long long const one = tile_bytes(p, 1, kTile), each = tile_bytes(p, 2, 2 * kTile) - one;
+    long long const most = one > limits[i] ? 0 : (limits[i] - one) / (each + kVectorBytes) + 1;
+    int const fitting = most < tiles ? static_cast<int>(most) : tiles;
+    if (fitting >= wanted[i] || (fitting > 0 && fitting == tiles))
+      return ceil_div(tiles, ceil_div(tiles, fitting));
+  }
+  return 0;
+}
+
+// Segments and steps: few walks of eight strands, none of them short.
+inline void choose_segments(ShuffleDepthwiseParams const& p, int tiles, Plan& plan) {
+  long long best = 0;
+  for (int segments = 1; segments <= tiles && segments <= kStrands; ++segments) {
+    int const steps = ceil_div(tiles, segments);
+    if (segments > 1 && tile_bytes(p, segments * steps, plan.band) > kMostBytes) continue;
+    long long const walks = ceil_div(plan.across * segments, kStrands);
+    long long const work = walks * (steps + kWalkStart);
+    if (segments > 1 && work >= best) continue;
+    best = work;
+    plan.segments = segments;
+    plan.steps = steps;
+  }
+}
+
+// y: the address. planes is 0 where rows are too wide.
+inline Plan make_tile_plan(ShuffleDepthwiseParams const& p, unsigned long long y) {
+  Plan plan = empty_plan(p, y, 2 * element_bytes(p.type));
+  if (is_too_much(p)) return plan;
+  int const tiles = tiles_of_a_band(p);
+  if (tiles == 0) return plan;
+  plan.band = tiles * kTile;
+  plan.bands = ceil_div(plan.height, plan.band);
+  plan.across = ceil_div(plan.width, kTile);
+  choose_segments(p, tiles, plan);
+  plan.collected = static_cast<int>(collected_bytes(p, plan.band));
+  plan.staged =
+      static_cast<int>(tile_bytes(p, plan.segments * plan.steps, plan.band)) - plan.collected;
+  int const walks = ceil_div(plan.across * plan.segments, kStrands);
+  plan.columns = kWarp;
+  plan.rows = ceil_div(walks, ceil_div(walks, kBlockThreads / kWarp));
+  long long const maps = static_cast<long long>(p.batch) * p.channels;
+  choose_planes(maps, plan);
+  choose_images(p, maps, kMostImages, plan);
+  return plan;
+}
+
+}  // namespace shuffle_depthwise
+
+#endif
