@@ -115,15 +115,23 @@ __device__ inline void compute(Job<T> const& job, Math const& math, int base, in
   }
 }
 
-template <typename T, int S>
-__device__ inline void compute(Job<T> const& job, TileMath<T, S> const& math, int base, int rows,
-                               Byte* to) {
-  Walk<T, S> const walk{job.params, job.plan, base, rows, to};
+template <typename T, int S, bool kWhole>
+__device__ inline void walk(Job<T> const& job, TileMath<T, S> const& math, int base, int to) {
+  Walk<T, S, kWhole> const walk{job.params, job.plan, base, to};
   int const strands = job.plan.across * job.plan.segments;
   int const warps = static_cast<int>(blockDim.y);
 #pragma unroll 1
   for (int first = anew(threadIdx.y) * kStrands; first < strands; first += warps * kStrands)
     walk(math, first);
+}
+template <typename T, int S>
+__device__ inline void compute(Job<T> const& job, TileMath<T, S> const& math, int base, int,
+                               Byte* to) {
+  int const at = static_cast<int>(to - shared_bytes());
+  if (job.plan.whole)
+    walk<T, S, true>(job, math, base, at);
+  else
+    walk<T, S, false>(job, math, base, at);
 }
 
 // Where this thread's map begins in shared memory: its weights, its input, its output.

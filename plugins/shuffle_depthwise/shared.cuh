@@ -46,9 +46,14 @@ __device__ inline int threads_of_map() { return static_cast<int>(blockDim.x * bl
 __device__ inline void copy_vectors(uint4* target, uint4 const* source, int count) {
   int const thread = thread_of_map(), threads = threads_of_map();
 #if ONNX_DEPLOY_ARCH >= 800
-#pragma unroll 4
-  for (int at = thread; at < count; at += threads)
-    __pipeline_memcpy_async(target + at, source + at, kVectorBytes);
+  target += thread;
+  source += thread;
+#pragma unroll 1
+  for (int left = count - thread; left > 0; left -= threads) {
+    __pipeline_memcpy_async(target, source, kVectorBytes);
+    target += threads;
+    source += threads;
+  }
 #else
 #pragma unroll 1
   for (int at = thread; at < count; at += kInFlight * threads) {
@@ -131,9 +136,14 @@ __device__ inline void write_bytes(Byte* to, Byte const* from, int count) {
   int const over = static_cast<int>(reinterpret_cast<size_t>(to) % kVectorBytes);
   int const lead = min((kVectorBytes - over) % kVectorBytes, count);
   int const vectors = (count - lead) / kVectorBytes;
-#pragma unroll 2
-  for (int i = thread; i < vectors; i += threads)
-    reinterpret_cast<uint4*>(to + lead)[i] = reinterpret_cast<uint4 const*>(from + lead)[i];
+  uint4* target = reinterpret_cast<uint4*>(to + lead) + thread;
+  uint4 const* source = reinterpret_cast<uint4 const*>(from + lead) + thread;
+#pragma unroll 1
+  for (int left = vectors - thread; left > 0; left -= threads) {
+    *target = *source;
+    target += threads;
+    source += threads;
+  }
   int const rest = count - vectors * kVectorBytes;
 #pragma unroll 1
   for (int i = thread; i < rest; i += threads) {
@@ -142,10 +152,10 @@ __device__ inline void write_bytes(Byte* to, Byte const* from, int count) {
   }
 }
 
-// The N + 1 words of shared memory that hold N from byte `at` on.
+// N + 1 words of shared memory from byte `at` on, a multiple of 4.
 template <int N>
 __device__ inline void load_words(int at, unsigned (&words)[N + 1]) {
-  unsigned const* const from = reinterpret_cast<unsigned const*>(shared_bytes() + (at & ~3));
+  unsigned const* const from = reinterpret_cast<unsigned const*>(shared_bytes() + at);
 #pragma unroll
   for (int t = 0; t <= N; ++t) words[t] = from[t];
 }

@@ -19,9 +19,10 @@ struct Windows {
 
 // All ones in those bytes of word t that lie in `begin` .. `end` (bytes).
 __device__ inline unsigned bytes_between(int begin, int end, int t) {
-  int const below = min(max(end - 4 * t, 0), 4), from = min(max(begin - 4 * t, 0), 4);
-  unsigned long long const upto = (1ull << (8 * below)) - 1;
-  return static_cast<unsigned>(upto & ~((1ull << (8 * from)) - 1));
+  // shifted by 32 and more, nothing is left
+  unsigned const behind = static_cast<unsigned>(max(8 * (4 * t + 4 - end), 0));
+  unsigned const before = static_cast<unsigned>(max(8 * (begin - 4 * t), 0));
+  return __funnelshift_rc(~0u, 0u, behind) & __funnelshift_lc(0u, ~0u, before);
 }
 
 // Rows of a strip's windows as words; what lies outside of x is 0. The next row is on its way while
@@ -37,13 +38,16 @@ struct MaskedRows {
     for (int t = 0; t < N; ++t)  // no padding is wider than a word
       mask[t] = bytes_between(t == 0 ? in.begin * size : 0, in.end * size, t);
   }
-  __device__ void load(int at) { load_words<N>(at, loaded); }
+  __device__ void load(int at) { load_words<N>(at & ~3, loaded); }
+  __device__ void load_aligned(int at) { load_words<N>(at, loaded); }
   // the row at byte `at`, which was loaded last
-  __device__ void take(int at, unsigned (&words)[N]) const {
-    unsigned const shift = static_cast<unsigned>(at) << 3;  // modulo 32, which is what counts
+  __device__ void take(int at, unsigned (&words)[N]) const { shift(at << 3, words); }
+  // `bits`: modulo 32 it's what counts
+  __device__ void shift(int bits, unsigned (&words)[N]) const {
 #pragma unroll
     for (int t = 0; t < N; ++t)
-      words[t] = __funnelshift_r(loaded[t], loaded[t + 1], shift) & mask[t];
+      words[t] =
+          __funnelshift_r(loaded[t], loaded[t + 1], static_cast<unsigned>(bits)) & mask[t];
   }
 };
 template <int N>

@@ -7,17 +7,22 @@
 
 #include "plan.h"
 
+#ifndef SHUFFLE_DEPTHWISE_BUSY_WARPS
+#define SHUFFLE_DEPTHWISE_BUSY_WARPS 4
+#endif
+
 namespace shuffle_depthwise {
 
 constexpr int kMostImages = 8;   // that a block takes one after the other
+constexpr int kBusyWarps = SHUFFLE_DEPTHWISE_BUSY_WARPS;  // of a block
 constexpr int kWalkStart = 2;    // a strand's beginning takes about as long as so many tiles
 
 // Shared memory for `tiles` of them below each other: the rows that they read, whether x has them or
-// not, with what lies before and behind, and the rows that they write.
-inline long long tile_bytes(ShuffleDepthwiseParams const& p, int tiles, int band) {
+// not, with what lies before and behind, and the rows that they write, whether y has them or not.
+inline long long tile_bytes(ShuffleDepthwiseParams const& p, int tiles) {
   long long const rows = static_cast<long long>(tiles) * kTile * p.stride + kTile;
   long long const all = rows * p.width * element_bytes(p.type) + 4 * kVectorBytes;
-  return (all + kVectorBytes - 1) / kVectorBytes * kVectorBytes + collected_bytes(p, band);
+  return (all + kVectorBytes - 1) / kVectorBytes * kVectorBytes + collected_bytes(p, tiles * kTile);
 }
 
 // Tiles of a band, 0 where not one fits: few bands, since the rows between them are read twice, but
@@ -27,7 +32,7 @@ inline int tiles_of_a_band(ShuffleDepthwiseParams const& p) {
   long long const limits[] = {kBlockBytes, kMostBytes};
   int const wanted[] = {2, 1};  // tiles that make the limit good enough
   for (int i = 0; i < 2; ++i) {
-    long long const one = tile_bytes(p, 1, kTile), each = tile_bytes(p, 2, 2 * kTile) - one;
+    long long const one = tile_bytes(p, 1), each = tile_bytes(p, 2) - one;
     long long const most = one > limits[i] ? 0 : (limits[i] - one) / (each + kVectorBytes) + 1;
     int const fitting = most < tiles ? static_cast<int>(most) : tiles;
     if (fitting >= wanted[i] || (fitting > 0 && fitting == tiles))
@@ -41,7 +46,7 @@ inline void choose_segments(ShuffleDepthwiseParams const& p, int tiles, Plan& pl
   long long best = 0;
   for (int segments = 1; segments <= tiles && segments <= kStrands; ++segments) {
     int const steps = ceil_div(tiles, segments);
-    if (segments > 1 && tile_bytes(p, segments * steps, plan.band) > kMostBytes) continue;
+    if (segments > 1 && tile_bytes(p, segments * steps) > kMostBytes) continue;
     long long const walks = ceil_div(plan.across * segments, kStrands);
     long long const work = walks * (steps + kWalkStart);
     if (segments > 1 && work >= best) continue;
@@ -49,6 +54,18 @@ inline void choose_segments(ShuffleDepthwiseParams const& p, int tiles, Plan& pl
     plan.segments = segments;
     plan.steps = steps;
   }
+}
+
+// Warps: few per map where there are maps enough, since each begins with the weights.
+inline void choose_warps(ShuffleDepthwiseParams const& p, Plan& plan) {
+  long long const maps = static_cast<long long>(p.batch) * p.channels;
+  int const walks = ceil_div(plan.across * plan.segments, kStrands);
+  int const room = at_least_1(kBlockBytes / shared_bytes_of(plan));
+  bool const many = maps * plan.bands / room >= kFewestBlocks;
+  int const warps = many ? at_least_1(kBusyWarps / room) : kBlockThreads / kWarp;
+  plan.columns = kWarp;
+  plan.rows = ceil_div(walks, ceil_div(walks, warps));
+  choose_planes(maps, plan);
 }
 
 // y: the address. planes is 0 where rows are too wide.
@@ -61,14 +78,11 @@ inline Plan make_tile_plan(ShuffleDepthwiseParams const& p, unsigned long long y
   plan.bands = ceil_div(plan.height, plan.band);
   plan.across = ceil_div(plan.width, kTile);
   choose_segments(p, tiles, plan);
-  plan.collected = static_cast<int>(collected_bytes(p, plan.band));
-  plan.staged =
-      static_cast<int>(tile_bytes(p, plan.segments * plan.steps, plan.band)) - plan.collected;
-  int const walks = ceil_div(plan.across * plan.segments, kStrands);
-  plan.columns = kWarp;
-  plan.rows = ceil_div(walks, ceil_div(walks, kBlockThreads / kWarp));
+  int const held = plan.segments * plan.steps;
+  plan.collected = static_cast<int>(collected_bytes(p, held * kTile));
+  plan.staged = static_cast<int>(tile_bytes(p, held)) - plan.collected;
+  choose_warps(p, plan);
   long long const maps = static_cast<long long>(p.batch) * p.channels;
-  choose_planes(maps, plan);
   choose_images(p, maps, kMostImages, plan);
   return plan;
 }

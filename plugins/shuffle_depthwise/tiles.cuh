@@ -29,14 +29,14 @@ struct SumOf<signed char> {
 struct Finish {
   float factor;  // int8
   float offset;  // int8; of float16 the bias
-  bool relu;
+  unsigned relu;  // all ones or none
 
   __device__ float start(float) const { return offset; }
-  __device__ int start(int) const { return kIntegerShiftBits; }
+  __device__ int start(int) const { return anew(kIntegerShiftBits); }
   // two pairs of y, in the halves of a word or in two
   __device__ void pairs(float const (&sum)[4], unsigned (&pair)[2]) const {
     float value[4] = {sum[0], sum[1], sum[2], sum[3]};
-    if (relu)
+    if (relu != 0u)
 #pragma unroll
       for (int i = 0; i < 4; ++i) value[i] = fmaxf(value[i], 0.0f);
     pair[0] = packed(value[0], value[2]);
@@ -48,36 +48,39 @@ struct Finish {
     for (int i = 0; i < 4; ++i)
       steps[i] = fmaf(__int_as_float(sum[i]) - kIntegerShift, factor, offset);
     float const four[4] = {steps[0], steps[2], steps[1], steps[3]};
-    pair[0] = packed_bytes(four, relu ? ~0u : 0u);
+    pair[0] = packed_bytes(four, relu);
     pair[1] = pair[0] >> 16;
   }
 };
 
-// Where one strand's pairs of outputs go.
 template <typename T>
-struct Spot {
-  Byte* at;
-  int rows;     // that y has from there on
-  bool second;  // whether y has the pair's second
+struct PairOf {
+  using Type = unsigned;
+  using One = unsigned short;
+};
+template <>
+struct PairOf<signed char> {
+  using Type = unsigned short;
+  using One = Byte;
+};
 
-  __device__ void put(int below, unsigned pair, bool whole) const {
-    constexpr int kBits = 8 * static_cast<int>(sizeof(T));
-    if (below >= rows) return;
-    if (sizeof(T) == 1) {
-      if (whole)
-        *reinterpret_cast<unsigned short*>(at) = static_cast<unsigned short>(pair);
-      else
-        at[0] = static_cast<Byte>(pair);
-      if (!whole && second) at[1] = static_cast<Byte>(pair >> kBits);
+// Where one strand's pairs of outputs go in shared memory, and which of a pair are in y.
+template <typename T, bool kWhole>
+struct Spot {
+  int at;
+  bool first;
+  bool second;
+
+  __device__ void put(unsigned pair) const {
+    using One = typename PairOf<T>::One;
+    if (kWhole) {
+      using Pair = typename PairOf<T>::Type;
+      if (first) *reinterpret_cast<Pair*>(shared_bytes() + at) = static_cast<Pair>(pair);
       return;
     }
-    if (whole) {
-      *reinterpret_cast<unsigned*>(at) = pair;
-      return;
-    }
-    reinterpret_cast<unsigned short*>(at)[0] = static_cast<unsigned short>(pair);
-    if (second)
-      reinterpret_cast<unsigned short*>(at)[1] = static_cast<unsigned short>(pair >> 16);
+    One* const to = reinterpret_cast<One*>(shared_bytes() + at);
+    if (first) to[0] = static_cast<One>(pair);
+    if (second) to[1] = static_cast<One>(pair >> (8 * sizeof(T)));
   }
 };
 
@@ -138,7 +141,8 @@ struct TileMath {
 
   __device__ TileMath(ShuffleDepthwiseParams const& p, Byte const* taps) {
     float const* const numbers = reinterpret_cast<float const*>(taps + kNumbers);
-    finish = {kSize == 1 ? numbers[0] : 0.0f, numbers[1], p.relu != 0};
+    finish = {kSize == 1 ? numbers[0] : 0.0f, numbers[1],
+              static_cast<unsigned>(anew(p.relu != 0 ? -1 : 0))};
     int const from = static_cast<int>(taps - shared_bytes());
     int const lane = static_cast<int>(threadIdx.x), tile = lane / 4, line = lane % 4;
 #pragma unroll
@@ -153,7 +157,7 @@ struct TileMath {
       if (row < 0 || row >= p.kernel) continue;
       int const at = from + (row * kPitch + kBefore + column) * kSize;
       unsigned words[2];
-      load_words<1>(at, words);
+      load_words<1>(at & ~3, words);
       left[i / 4][part] =
           __funnelshift_r(words[0], words[1], static_cast<unsigned>(at) << 3);
     }
@@ -177,17 +181,18 @@ struct TileMath {
   }
 };
 
-// Walks a warp's eight strands, from `first` on, tile by tile to the bottom.
-template <typename T, int S>
+// Walks a warp's eight strands, tile by tile to the bottom. kWhole: y's pairs lie at multiples of
+// their size.
+template <typename T, int S, bool kWhole>
 struct Walk {
   using Math = TileMath<T, S>;
+  static constexpr int kSize = static_cast<int>(sizeof(T));
   static constexpr int kKept = Math::kGroups - S;  // groups of rows that two windows share
 
   ShuffleDepthwiseParams const& p;
   Plan const& plan;
   int base;  // of the band's input in shared memory
-  int rows;  // of its output
-  Byte* to;
+  int to;    // of its output
 
   // the first output of strand n
   struct Start {
@@ -195,47 +200,51 @@ struct Walk {
     int column;
   };
   __device__ Start start(int n) const {
-    int const segment = n / plan.across;
-    return {segment * plan.steps * kTile, (n - segment * plan.across) * kTile};
+    int segment = 0;
+#pragma unroll 1
+    for (; n >= plan.across; n -= plan.across) ++segment;
+    return {segment * plan.steps * kTile, n * kTile};
   }
 
-  __device__ Spot<T> spot(int n) const {
+  __device__ Spot<T, kWhole> spot(int n) const {
     bool const is = n < plan.across * plan.segments;
     Start const from = start(is ? n : 0);
     int const tile = static_cast<int>(threadIdx.x) / 4;
     int const row = from.row + tile / 2, column = from.column + tile % 2 * 2;
-    int const size = static_cast<int>(sizeof(T));
-    return {to + (row * plan.width + column) * size, is && column < plan.width ? rows - row : 0,
-            column + 1 < plan.width};
+    return {to + (row * plan.width + column) * kSize, is && column < plan.width,
+            is && column + 1 < plan.width};
   }
 
+  // from strand `first` on
   __device__ void operator()(Math const& math, int first) const {
-    int const size = static_cast<int>(sizeof(T)), lane = static_cast<int>(threadIdx.x);
-    int const pitch = p.width * size, y_jump = kTile * plan.width * size;
+    int const lane = static_cast<int>(threadIdx.x), pitch = p.width * kSize;
+    int const jump = kTile * pitch, y_jump = kTile * plan.width * kSize;
     Start const from = start(min(first + lane / 4, plan.across * plan.segments - 1));
     int const outside = from.column * S - p.pad_left;
-    int at = base + (from.row * S + lane % 4) * pitch + outside * size;
+    int at = base + (from.row * S + lane % 4) * pitch + outside * kSize;
     MaskedRows<T, Math::kRowWords> input({at, pitch, -outside, p.width - outside});
-    Spot<T> low = spot(first + lane % 4 * 2), high = spot(first + lane % 4 * 2 + 1);
+    int const place = anew(at << 3);  // the same for all rows of this lane, as take() wants it
+    at &= ~3;
+    Spot<T, kWhole> low = spot(first + lane % 4 * 2), high = spot(first + lane % 4 * 2 + 1);
     unsigned words[Math::kGroups][Math::kRowWords];
 #pragma unroll
-    for (int i = 0; i < kKept; ++i, at += kTile * pitch) {
-      input.load(at);
-      input.take(at, words[i]);
+    for (int i = 0; i < kKept; ++i, at += jump) {
+      input.load_aligned(at);
+      input.shift(place, words[i]);
     }
 #pragma unroll 2
-    for (int below = 0; below < plan.steps * kTile; below += kTile) {
+    for (int step = 0; step < plan.steps; ++step) {
 #pragma unroll
-      for (int i = kKept; i < Math::kGroups; ++i, at += kTile * pitch) {
-        input.load(at);
-        input.take(at, words[i]);
+      for (int i = kKept; i < Math::kGroups; ++i, at += jump) {
+        input.load_aligned(at);
+        input.shift(place, words[i]);
       }
       typename Math::Sum sum[4];
       math.sums(words, sum);
       unsigned pair[2];
       math.finish.pairs(sum, pair);
-      low.put(below, pair[0], plan.whole != 0);
-      high.put(below, pair[1], plan.whole != 0);
+      low.put(pair[0]);
+      high.put(pair[1]);
       low.at += y_jump;
       high.at += y_jump;
 #pragma unroll

@@ -65,6 +65,12 @@ inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   std::uint64_t const both = static_cast<std::uint64_t>(high) << 32 | low;
   return static_cast<unsigned>(both >> (shift & 31));
 }
+inline unsigned __funnelshift_rc(unsigned low, unsigned high, unsigned shift) {
+  return shift >= 32 ? high : __funnelshift_r(low, high, shift);
+}
+inline unsigned __funnelshift_lc(unsigned low, unsigned high, unsigned shift) {
+  return shift >= 32 ? low : shift == 0 ? high : high << shift | low >> (32 - shift);
+}
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
   std::uint64_t const both = static_cast<std::uint64_t>(high) << 32 | low;
   unsigned picked = 0;
