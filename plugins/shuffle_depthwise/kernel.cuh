@@ -8,25 +8,12 @@
 
 #include <cuda_fp16.h>
 
+#include "job.cuh"
 #include "plain.cuh"
-#include "plan.h"
-#include "shared.cuh"
 #include "strips.cuh"
-#include "tiles.cuh"
+#include "tile_steps.cuh"
 
 namespace shuffle_depthwise {
-
-// One launch: the pointers of kernel.h, typed.
-template <typename T>
-struct Job {
-  ShuffleDepthwiseParams params;
-  Plan plan;
-  T const* x;
-  void const* w;
-  void const* bias;
-  float const* w_scale;
-  T* y;
-};
 
 // Takes a strip's rows to y: `rows` of them, `pitch` bytes apart, `columns` elements each.
 struct Target {
@@ -115,31 +102,6 @@ __device__ inline void compute(Job<T> const& job, Math const& math, int base, in
   }
 }
 
-template <typename T, int S, bool kWhole>
-__device__ inline void walk(Job<T> const& job, TileMath<T, S> const& math, int base, int to) {
-  Walk<T, S, kWhole> const walk{job.params, job.plan, base, to};
-  int const strands = job.plan.across * job.plan.segments;
-  int const warps = static_cast<int>(blockDim.y);
-#pragma unroll 1
-  for (int first = anew(threadIdx.y) * kStrands; first < strands; first += warps * kStrands)
-    walk(math, first);
-}
-template <typename T, int S>
-__device__ inline void compute(Job<T> const& job, TileMath<T, S> const& math, int base, int,
-                               Byte* to) {
-  int const at = static_cast<int>(to - shared_bytes());
-  if (job.plan.whole)
-    walk<T, S, true>(job, math, base, at);
-  else
-    walk<T, S, false>(job, math, base, at);
-}
-
-// Where this thread's map begins in shared memory: its weights, its input, its output.
-template <typename T>
-__device__ inline int own_bytes(Job<T> const& job) {
-  return anew(threadIdx.z) * (kTapBytes + job.plan.staged + job.plan.collected);
-}
-
 // The output rows of this block.
 template <typename T>
 __device__ inline int first_row(Job<T> const& job) {
@@ -162,25 +124,17 @@ __device__ inline Byte* collection_of(Job<T> const& job, Byte const* band) {
          reinterpret_cast<size_t>(band) % kVectorBytes;
 }
 
-// Which channels a block has, in how many-th images.
-__device__ inline unsigned block_of_maps() { return blockIdx.z * gridDim.y + blockIdx.y; }
-
-// Step `i` of one block: a band of a map per threadIdx.z. blockIdx.x: its band, so that blocks with
-// rows in common run at about the same time; blockIdx.y and z: its channels, each in plan.images
-// images after each other, so that weights are prepared once.
+// Step `i` of one block: a band of a map per threadIdx.z, each in plan.images images after each other,
+// so that weights are prepared once.
 template <typename T, typename Math>
 __device__ inline void step(Job<T> const& job, int i) {
   ShuffleDepthwiseParams const& p = job.params;
   Plan const& plan = job.plan;
   constexpr bool kCollects = sizeof(T) != kWordBytes;
-  unsigned const channels = static_cast<unsigned>(p.channels);
-  unsigned const last = static_cast<unsigned>(plan.chunks) * channels - 1;
-  // threads past the last redo it: all of a block must reach its barriers
-  unsigned const mine = min(block_of_maps() * blockDim.z + anew(threadIdx.z), last);
-  int const chunk = static_cast<int>(mine / channels);
-  int const channel = static_cast<int>(mine - chunk * channels);
+  Place const place = place_of(job);
+  int const channel = place.channel;
   Byte* const taps = shared_bytes() + own_bytes(job);
-  int const before = min(chunk * plan.images + i, p.batch - 1) * p.channels;
+  int const before = min(place.chunk * plan.images + i, p.batch - 1) * p.channels;
   // shuffled(), with one division
   int const of_group = static_cast<int>(static_cast<unsigned>(channel) / p.groups);
   long long const source =
@@ -211,8 +165,7 @@ __device__ inline void step(Job<T> const& job, int i) {
 // All steps of one block; none where the grid has blocks to spare.
 template <typename T, typename Math>
 __device__ inline void steps(Job<T> const& job, int images) {
-  unsigned const maps = static_cast<unsigned>(job.plan.chunks) * job.params.channels;
-  if (block_of_maps() * blockDim.z >= maps) return;
+  if (is_spare(job)) return;
 #pragma unroll 1
   for (int i = 0; i < images; ++i) step<T, Math>(job, i);
 }
@@ -240,7 +193,7 @@ __global__ void __launch_bounds__(kBlockThreads, ResidentBlocks<T, K, S>::kCount
 template <typename T, int S>
 __global__ void __launch_bounds__(kBlockThreads, S == 1 ? 4 : 3) tensor(Job<T> job) {
 #if ONNX_DEPLOY_ARCH >= 800
-  steps<T, TileMath<T, S>>(job, job.plan.images);
+  tile_steps<T, S>(job);
 #else
   static_cast<void>(job);
 #endif

@@ -104,8 +104,9 @@ struct TileMath {
   Finish finish;
 
   __device__ static int kernel(ShuffleDepthwiseParams const& p) { return p.kernel; }
-  __device__ static int rows_held(Plan const& plan, int) {
-    return plan.segments * plan.steps * kBefore + kTile;
+  // rows that only zeros are multiplied with have to be finite
+  __device__ static int rows_held(Plan const& plan, int count) {
+    return kSize == 1 ? count : plan.segments * plan.steps * kBefore + kTile;
   }
 
   __device__ static __half weight(ShuffleDepthwiseParams const&, void const* w, float, int at,
@@ -139,7 +140,8 @@ struct TileMath {
     }
   }
 
-  __device__ TileMath(ShuffleDepthwiseParams const& p, Byte const* taps) {
+  // What prepare() left, for this lane.
+  __device__ void load(ShuffleDepthwiseParams const& p, Byte const* taps) {
     float const* const numbers = reinterpret_cast<float const*>(taps + kNumbers);
     finish = {kSize == 1 ? numbers[0] : 0.0f, numbers[1],
               static_cast<unsigned>(anew(p.relu != 0 ? -1 : 0))};

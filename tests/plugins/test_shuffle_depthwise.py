@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -177,17 +178,18 @@ def test_several_images_of_a_block(form: str, chip: int, tmp_path: Path) -> None
 
 
 @pytest.mark.parametrize(
-    ("barrier", "reversed_", "form", "case"),
+    ("file", "barrier", "reversed_", "form", "case"),
     [
-        (0, "", "float32", CASES[12]),
-        (0, "1", "float32", CASES[12]),
-        (0, "1", "int8", CASES[12]),
-        (1, "", "int8", CASES[12]),
-        (1, "", "float32", SEVERAL_IMAGES),  # the next image comes too early
-        (1, "", "float16", SEVERAL_IMAGES),
+        ("kernel.cuh", 0, "", "float32", CASES[12]),
+        ("kernel.cuh", 0, "1", "float32", CASES[12]),
+        ("kernel.cuh", 1, "", "float32", SEVERAL_IMAGES),  # the next image comes too early
+        ("tile_steps.cuh", 0, "1", "int8", CASES[12]),
+        ("tile_steps.cuh", 1, "", "int8", CASES[12]),
+        ("tile_steps.cuh", 1, "", "float16", SEVERAL_IMAGES),
     ],
 )
 def test_missing_barrier_shows(
+    file: str,
     barrier: int,
     reversed_: str,
     form: str,
@@ -196,10 +198,10 @@ def test_missing_barrier_shows(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = shutil.copytree(PLUGINS / "shuffle_depthwise", tmp_path / "source")
-    parts = (source / "kernel.cuh").read_text().split("  __syncthreads();\n")
+    parts = re.split(r"\n *__syncthreads\(\);\n", (source / file).read_text())
     assert len(parts) == 3
-    parts[barrier : barrier + 2] = ["".join(parts[barrier : barrier + 2])]
-    (source / "kernel.cuh").write_text("  __syncthreads();\n".join(parts))
+    parts[barrier : barrier + 2] = ["\n".join(parts[barrier : barrier + 2])]
+    (source / file).write_text("\n__syncthreads();\n".join(parts))
     library = compile_kernels("shuffle_depthwise", tmp_path, source, [FEW_BLOCKS])
     launch = library.launch_shuffle_depthwise
     if reversed_:
