@@ -33,14 +33,16 @@ int enqueue_tiled(void (*kernel)(Job<T>), Job<T> const& job, void* stream) {
   return enqueue(kernel, grid, block, shared, job, stream);
 }
 
-// On tensor cores: -1 where this GPU, or the code that was compiled for it, has none, or rows are
-// too wide.
+// On tensor cores: -1 where this GPU, or the code that was compiled for it, has none, where they
+// don't pay, or where rows are too wide.
 template <typename T>
 int enqueue_tensor(Job<T> job, void* stream) {
   void (*const kernel)(Job<T>) = job.params.stride == 1 ? tensor<T, 1> : tensor<T, 2>;
-  job.plan = make_tile_plan(job.params, reinterpret_cast<size_t>(job.y));
+  job.plan = make_tile_plan(job.params, reinterpret_cast<size_t>(job.x),
+                            reinterpret_cast<size_t>(job.y));
   cudaFuncAttributes compiled{};
-  if (job.plan.planes == 0 || cudaFuncGetAttributes(&compiled, kernel) != 0) return -1;
+  if (job.plan.planes == 0 || !pays(job.params, job.plan)) return -1;
+  if (cudaFuncGetAttributes(&compiled, kernel) != 0) return -1;
   return compiled.ptxVersion >= 80 ? enqueue_tiled(kernel, job, stream) : -1;
 }
 template <>

@@ -14,7 +14,7 @@
 #define SHUFFLE_DEPTHWISE_BLOCK_BYTES (28 << 10)
 #endif
 #ifndef SHUFFLE_DEPTHWISE_ENOUGH_BLOCKS
-#define SHUFFLE_DEPTHWISE_ENOUGH_BLOCKS 8192
+#define SHUFFLE_DEPTHWISE_ENOUGH_BLOCKS 4096
 #endif
 
 namespace shuffle_depthwise {
@@ -51,6 +51,8 @@ struct Plan {
   int whole;           // rows of y are whole words; of float32 and on tensor cores, pairs
   // tensor cores only, see tile_plan.h
   int across;    // tiles next to each other
+  int origin;    // columns of the first tile before y's first
+  int aligned;   // windows begin at whole words
   int segments;  // of a band, below each other, each walked by itself; 0: no tensor cores
   int steps;     // tiles of a segment, below each other
 };

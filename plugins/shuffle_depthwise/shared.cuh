@@ -48,12 +48,15 @@ __device__ inline void copy_vectors(uint4* target, uint4 const* source, int coun
 #if ONNX_DEPLOY_ARCH >= 800
   target += thread;
   source += thread;
+  int left = count - thread;
 #pragma unroll 1
-  for (int left = count - thread; left > 0; left -= threads) {
+  for (; left > threads; left -= 2 * threads) {
     __pipeline_memcpy_async(target, source, kVectorBytes);
-    target += threads;
-    source += threads;
+    __pipeline_memcpy_async(target + threads, source + threads, kVectorBytes);
+    target += 2 * threads;
+    source += 2 * threads;
   }
+  if (left > 0) __pipeline_memcpy_async(target, source, kVectorBytes);
 #else
 #pragma unroll 1
   for (int at = thread; at < count; at += kInFlight * threads) {

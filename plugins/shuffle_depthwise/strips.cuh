@@ -39,9 +39,19 @@ struct MaskedRows {
       mask[t] = bytes_between(t == 0 ? in.begin * size : 0, in.end * size, t);
   }
   __device__ void load(int at) { load_words<N>(at & ~3, loaded); }
-  __device__ void load_aligned(int at) { load_words<N>(at, loaded); }
+  // from a multiple of 4: N words where all rows start at one, then they need no shift
+  template <bool kWords>
+  __device__ void load_aligned(int at) {
+    unsigned const* const from = reinterpret_cast<unsigned const*>(shared_bytes() + at);
+#pragma unroll
+    for (int t = 0; t < (kWords ? N : N + 1); ++t) loaded[t] = from[t];
+  }
   // the row at byte `at`, which was loaded last
   __device__ void take(int at, unsigned (&words)[N]) const { shift(at << 3, words); }
+  __device__ void take_words(unsigned (&words)[N]) const {
+#pragma unroll
+    for (int t = 0; t < N; ++t) words[t] = loaded[t] & mask[t];
+  }
   // `bits`: modulo 32 it's what counts
   __device__ void shift(int bits, unsigned (&words)[N]) const {
 #pragma unroll
@@ -52,12 +62,12 @@ struct MaskedRows {
 };
 template <int N>
 struct MaskedRows<float, N> {
-  bool inside[N];
+  unsigned mask[N];
   unsigned loaded[N];
 
   __device__ explicit MaskedRows(Windows const& in) {
 #pragma unroll
-    for (int t = 0; t < N; ++t) inside[t] = t >= in.begin && t < in.end;
+    for (int t = 0; t < N; ++t) mask[t] = t >= in.begin && t < in.end ? ~0u : 0u;
   }
   __device__ void load(int at) {
     unsigned const* const from = reinterpret_cast<unsigned const*>(shared_bytes() + at);
@@ -66,7 +76,7 @@ struct MaskedRows<float, N> {
   }
   __device__ void take(int, unsigned (&words)[N]) const {
 #pragma unroll
-    for (int t = 0; t < N; ++t) words[t] = inside[t] ? loaded[t] : 0u;
+    for (int t = 0; t < N; ++t) words[t] = loaded[t] & mask[t];
   }
 };
 
@@ -91,6 +101,8 @@ struct FloatMath {
   static constexpr int kTaps = K * K;
   static constexpr int kValues = (kColumns - 1) * S + K;  // of a row of x
   static constexpr int kWords = (kValues * static_cast<int>(sizeof(T)) + 3) / 4;
+  // otherwise a row ahead takes more registers than there are
+  static constexpr bool kAhead = S == 1 && (K == 3 || sizeof(T) == 2);
   unsigned number[(kTaps + 4) / 4 * 4];  // float32 bits of the weights, then of the bias
   bool relu;
 
@@ -124,10 +136,9 @@ struct FloatMath {
 #pragma unroll
     for (int i = 0; i < kInputs; ++i) {
       unsigned words[kWords];
-      // with stride 2 a row ahead takes more registers than there are
-      if (S == 2 && i > 0) input.load(in.at + i * in.pitch);
+      if (!kAhead && i > 0) input.load(in.at + i * in.pitch);
       input.take(in.at + i * in.pitch, words);
-      if (S == 1 && i + 1 < kInputs) input.load(in.at + (i + 1) * in.pitch);
+      if (kAhead && i + 1 < kInputs) input.load(in.at + (i + 1) * in.pitch);
       float value[kValues];
 #pragma unroll
       for (int j = 0; j < kValues; ++j) value[j] = number_at(words, j, T());

@@ -7,6 +7,10 @@
 
 #include "plan.h"
 
+// 0: never tensor cores, 1: where they need fewer instructions, 2: wherever they can
+#ifndef SHUFFLE_DEPTHWISE_TENSOR
+#define SHUFFLE_DEPTHWISE_TENSOR 1
+#endif
 #ifndef SHUFFLE_DEPTHWISE_BUSY_WARPS
 #define SHUFFLE_DEPTHWISE_BUSY_WARPS 4
 #endif
@@ -41,6 +45,17 @@ inline int tiles_of_a_band(ShuffleDepthwiseParams const& p) {
   return 0;
 }
 
+// Where tiles begin, so that their windows begin at whole words if they can; x: its address.
+inline void choose_origin(ShuffleDepthwiseParams const& p, unsigned long long x, Plan& plan) {
+  int const size = element_bytes(p.type);
+  bool const rows = (static_cast<unsigned long long>(p.width) * size | x) % kWordBytes == 0;
+  for (int origin = 0; origin <= 2 && rows && plan.whole && !plan.aligned; origin += 2) {  // pairs stay pairs
+    plan.aligned = (origin * p.stride + p.pad_left) * size % kWordBytes == 0;
+    plan.origin = plan.aligned ? origin : 0;
+  }
+  plan.across = ceil_div(plan.width + plan.origin, kTile);
+}
+
 // Segments and steps: few walks of eight strands, none of them short.
 inline void choose_segments(ShuffleDepthwiseParams const& p, int tiles, Plan& plan) {
   long long best = 0;
@@ -68,15 +83,16 @@ inline void choose_warps(ShuffleDepthwiseParams const& p, Plan& plan) {
   choose_planes(maps, plan);
 }
 
-// y: the address. planes is 0 where rows are too wide.
-inline Plan make_tile_plan(ShuffleDepthwiseParams const& p, unsigned long long y) {
+// x, y: the addresses. planes is 0 where rows are too wide.
+inline Plan make_tile_plan(ShuffleDepthwiseParams const& p, unsigned long long x,
+                           unsigned long long y) {
   Plan plan = empty_plan(p, y, 2 * element_bytes(p.type));
   if (is_too_much(p)) return plan;
   int const tiles = tiles_of_a_band(p);
   if (tiles == 0) return plan;
   plan.band = tiles * kTile;
   plan.bands = ceil_div(plan.height, plan.band);
-  plan.across = ceil_div(plan.width, kTile);
+  choose_origin(p, x, plan);
   choose_segments(p, tiles, plan);
   int const held = plan.segments * plan.steps;
   plan.collected = static_cast<int>(collected_bytes(p, held * kTile));
@@ -85,6 +101,29 @@ inline Plan make_tile_plan(ShuffleDepthwiseParams const& p, unsigned long long y
   long long const maps = static_cast<long long>(p.batch) * p.channels;
   choose_images(p, maps, kMostImages, plan);
   return plan;
+}
+
+// Instructions of all lanes for one band of a map, as counted in machine code of compute capability
+// 9.0: on tensor cores, and without (see strips.cuh).
+inline long long tile_work(ShuffleDepthwiseParams const& p, Plan const& plan) {
+  bool const int8 = p.type == ShuffleDepthwiseParams::kInt8;
+  int const step = p.stride == 1 ? (plan.aligned ? 30 : 34) : int8 ? 52 : 62;
+  long long const walks = ceil_div(plan.across * plan.segments, kStrands);
+  long long const bytes = static_cast<long long>(plan.staged) + plan.collected;
+  return kWarp * (400 * plan.rows + walks * (90 + (plan.whole ? step : step + 5) * plan.steps)) +
+         bytes * 10 / kVectorBytes;
+}
+inline long long strip_work(ShuffleDepthwiseParams const& p, int band) {
+  // of an output, by kernel and stride
+  int const halves[2][2] = {{27, 44}, {46, 66}}, bytes[2][2] = {{15, 22}, {23, 30}};
+  auto const& each = p.type == ShuffleDepthwiseParams::kInt8 ? bytes : halves;
+  long long const columns = round_up(output_width(p), thread_columns(p.type, p.kernel));
+  return columns * round_up(band, thread_rows(p)) * each[p.kernel == 5][p.stride == 2];
+}
+inline bool pays(ShuffleDepthwiseParams const& p, Plan const& plan) {
+  if (SHUFFLE_DEPTHWISE_TENSOR != 1) return SHUFFLE_DEPTHWISE_TENSOR == 2;
+  int const band = plan.band < plan.height ? plan.band : plan.height;
+  return tile_work(p, plan) < strip_work(p, band);
 }
 
 }  // namespace shuffle_depthwise

@@ -54,9 +54,9 @@ struct TileBand {
   }
 };
 
-template <typename T, int S, bool kWhole>
+template <typename T, int S, bool kWhole, bool kAligned>
 __device__ inline void walk(Job<T> const& job, TileMath<T, S> const& math, int base, int to) {
-  Walk<T, S, kWhole> const walk{job.params, job.plan, base, to};
+  Walk<T, S, kWhole, kAligned> const walk{job.params, job.plan, base, to};
   int const strands = job.plan.across * job.plan.segments;
   int const warps = static_cast<int>(blockDim.y);
 #pragma unroll 1
@@ -87,10 +87,12 @@ __device__ inline void tile_steps(Job<T> const& job) {
     Byte* const to = band.band(min(first + i, last));
     Byte* const collected = band.collection(to);
     int const at = static_cast<int>(collected - shared_bytes());
-    if (plan.whole)
-      walk<T, S, true>(job, math, base, at);
+    if (plan.whole && plan.aligned)
+      walk<T, S, true, true>(job, math, base, at);
+    else if (plan.whole)
+      walk<T, S, true, false>(job, math, base, at);
     else
-      walk<T, S, false>(job, math, base, at);
+      walk<T, S, false, false>(job, math, base, at);
     __syncthreads();
     if (i + 1 < plan.images) base = band.fetch(min(first + i + 1, last));
     write_bytes(to, collected, band.rows * plan.width * static_cast<int>(sizeof(T)));

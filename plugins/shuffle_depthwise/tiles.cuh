@@ -184,8 +184,8 @@ struct TileMath {
 };
 
 // Walks a warp's eight strands, tile by tile to the bottom. kWhole: y's pairs lie at multiples of
-// their size.
-template <typename T, int S, bool kWhole>
+// their size; kAligned: windows at those of a word.
+template <typename T, int S, bool kWhole, bool kAligned>
 struct Walk {
   using Math = TileMath<T, S>;
   static constexpr int kSize = static_cast<int>(sizeof(T));
@@ -205,7 +205,7 @@ struct Walk {
     int segment = 0;
 #pragma unroll 1
     for (; n >= plan.across; n -= plan.across) ++segment;
-    return {segment * plan.steps * kTile, n * kTile};
+    return {segment * plan.steps * kTile, n * kTile - (kAligned ? plan.origin : 0)};
   }
 
   __device__ Spot<T, kWhole> spot(int n) const {
@@ -213,8 +213,17 @@ struct Walk {
     Start const from = start(is ? n : 0);
     int const tile = static_cast<int>(threadIdx.x) / 4;
     int const row = from.row + tile / 2, column = from.column + tile % 2 * 2;
-    return {to + (row * plan.width + column) * kSize, is && column < plan.width,
+    return {to + (row * plan.width + column) * kSize, is && column >= 0 && column < plan.width,
             is && column + 1 < plan.width};
+  }
+
+  template <typename Input, int N>
+  __device__ static void fetch(Input& input, int at, int place, unsigned (&words)[N]) {
+    input.template load_aligned<kAligned>(at);
+    if (kAligned)
+      input.take_words(words);
+    else
+      input.shift(place, words);
   }
 
   // from strand `first` on
@@ -230,17 +239,11 @@ struct Walk {
     Spot<T, kWhole> low = spot(first + lane % 4 * 2), high = spot(first + lane % 4 * 2 + 1);
     unsigned words[Math::kGroups][Math::kRowWords];
 #pragma unroll
-    for (int i = 0; i < kKept; ++i, at += jump) {
-      input.load_aligned(at);
-      input.shift(place, words[i]);
-    }
+    for (int i = 0; i < kKept; ++i, at += jump) fetch(input, at, place, words[i]);
 #pragma unroll 2
     for (int step = 0; step < plan.steps; ++step) {
 #pragma unroll
-      for (int i = kKept; i < Math::kGroups; ++i, at += jump) {
-        input.load_aligned(at);
-        input.shift(place, words[i]);
-      }
+      for (int i = kKept; i < Math::kGroups; ++i, at += jump) fetch(input, at, place, words[i]);
       typename Math::Sum sum[4];
       math.sums(words, sum);
       unsigned pair[2];

@@ -48,6 +48,7 @@ CASES: list[Case] = [
 # blocks are enough
 SEVERAL_IMAGES: Case = ((9, 56, 3, 4), 3, {"groups": 4, "pads": (1, 1, 1, 1)})
 FEW_BLOCKS = "-DSHUFFLE_DEPTHWISE_ENOUGH_BLOCKS=1"
+ALL_TENSOR = "-DSHUFFLE_DEPTHWISE_TENSOR=2"
 FORMS = ["float32", "float16", "int8", "int8 from float w", "int8, scales from max"]
 
 
@@ -55,7 +56,7 @@ FORMS = ["float32", "float16", "int8", "int8 from float w", "int8, scales from m
 def launch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The kernels of a GPU without and with the tensor cores that they use."""
     folder = tmp_path_factory.mktemp("shuffle_depthwise")
-    options = [f"-DCUDA_ON_CPU_ARCH={request.param}"]
+    options = [f"-DCUDA_ON_CPU_ARCH={request.param}", ALL_TENSOR]
     library = compile_kernels("shuffle_depthwise", folder, options=options)
     return library.launch_shuffle_depthwise
 
@@ -170,7 +171,7 @@ def test_arrays_at_any_address_and_threads_in_any_order(
 @pytest.mark.parametrize("chip", [720, 900])
 @pytest.mark.parametrize("form", FORMS)
 def test_several_images_of_a_block(form: str, chip: int, tmp_path: Path) -> None:
-    options = [FEW_BLOCKS, f"-DCUDA_ON_CPU_ARCH={chip}"]
+    options = [FEW_BLOCKS, ALL_TENSOR, f"-DCUDA_ON_CPU_ARCH={chip}"]
     library = compile_kernels("shuffle_depthwise", tmp_path, options=options)
     inputs, attributes = arrays(SEVERAL_IMAGES, form, seed=1)
     got = on_cpu(library.launch_shuffle_depthwise, form, inputs, attributes)
@@ -202,7 +203,7 @@ def test_missing_barrier_shows(
     assert len(parts) == 3
     parts[barrier : barrier + 2] = ["\n".join(parts[barrier : barrier + 2])]
     (source / file).write_text("\n__syncthreads();\n".join(parts))
-    library = compile_kernels("shuffle_depthwise", tmp_path, source, [FEW_BLOCKS])
+    library = compile_kernels("shuffle_depthwise", tmp_path, source, [FEW_BLOCKS, ALL_TENSOR])
     launch = library.launch_shuffle_depthwise
     if reversed_:
         monkeypatch.setenv("CUDA_ON_CPU_REVERSED", reversed_)
