@@ -156,8 +156,8 @@ class Problem:
 
 
 def medians(torch: Any, candidates: list[Callable[[], Any]], rounds: int = ROUNDS) -> list[float]:
-    """Milliseconds of each, in turn. The GPU waits until all launches of a measurement are there, so
-    that the host's part isn't in it."""
+    """Milliseconds of each, in turn. The GPU waits for all launches of a measurement, so that the
+    host's part isn't in it."""
     times: list[list[float]] = [[] for _ in candidates]
     for round_ in range(WARM_UP + rounds):
         for candidate, seen in zip(candidates, times, strict=True):

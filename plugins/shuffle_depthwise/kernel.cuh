@@ -15,40 +15,41 @@
 
 namespace shuffle_depthwise {
 
-// Takes a strip's rows to y: `rows` of them, `pitch` bytes apart, `columns` elements each.
+// Takes a strip's rows to y: `rows` of them, `pitch` bytes apart, `columns` elements each. kWhole: they
+// start and end at a multiple of what is stored at once.
+template <bool kWhole>
 struct Target {
   Byte* at;
   int pitch;
   int rows;
   int columns;
-  bool whole;  // rows start and end at a multiple of what is stored at once
 
   template <int N>
   __device__ void store(int r, unsigned const (&words)[N], int per_word) const {
     Byte* const row = at + r * pitch;
-    if (whole) {
+    if (kWhole) {
 #pragma unroll
       for (int t = 0; t < N; ++t)
         if (t * per_word < columns) reinterpret_cast<unsigned*>(row)[t] = words[t];
-      return;
-    }
+    } else {
 #pragma unroll
-    for (int q = 0; q < N * per_word; ++q) {
-      if (q >= columns) continue;
-      unsigned const shifted = words[q / per_word] >> (q % per_word * (32 / per_word));
-      if (per_word == 2)
-        reinterpret_cast<unsigned short*>(row)[q] = static_cast<unsigned short>(shifted);
-      else
-        row[q] = static_cast<Byte>(shifted);
+      for (int q = 0; q < N * per_word; ++q) {
+        if (q >= columns) continue;
+        unsigned const shifted = words[q / per_word] >> (q % per_word * (32 / per_word));
+        if (per_word == 2)
+          reinterpret_cast<unsigned short*>(row)[q] = static_cast<unsigned short>(shifted);
+        else
+          row[q] = static_cast<Byte>(shifted);
+      }
     }
   }
 };
 
 // What a strip's numbers become in y; `math` knows how its int8 are rounded.
-template <typename T, typename Math>
+template <typename T, typename Math, bool kWhole>
 struct Put {
   Math const& math;
-  Target to;
+  Target<kWhole> to;
 
   // whether row r is the strip's last that y has
   __device__ bool last(int r) const { return r + 1 >= to.rows; }
@@ -62,7 +63,7 @@ struct Put {
 #pragma unroll
     for (int q = 0; q < N; q += 2) {
       if (q >= to.columns) continue;
-      if (to.whole) {
+      if (kWhole) {
         *reinterpret_cast<float2*>(row + q) = float2{value[q], value[q + 1]};
         continue;
       }
@@ -81,7 +82,7 @@ struct Put {
 };
 
 // `rows` rows of one map's y to `to`; their input lies in shared memory from byte `base` on.
-template <typename T, typename Math>
+template <bool kWhole, typename T, typename Math>
 __device__ inline void compute(Job<T> const& job, Math const& math, int base, int rows, Byte* to) {
   constexpr int S = Math::kStride;
   ShuffleDepthwiseParams const& p = job.params;
@@ -95,8 +96,9 @@ __device__ inline void compute(Job<T> const& job, Math const& math, int base, in
 #pragma unroll 1
     for (int row = anew(threadIdx.y) * Math::kRows; row < rows; row += down) {
       Windows const windows{base + row * S * pitch + left * size, pitch, -left, p.width - left};
-      Put<T, Math> const put{math, Target{to + row * y_pitch + column * size, y_pitch, rows - row,
-                                       width - column, job.plan.whole != 0}};
+      Target<kWhole> const target{to + row * y_pitch + column * size, y_pitch, rows - row,
+                                  width - column};
+      Put<T, Math, kWhole> const put{math, target};
       math.strip(windows, put);
     }
   }
@@ -152,7 +154,10 @@ __device__ inline void step(Job<T> const& job, int i) {
 
   int const map = before + channel;
   Byte* const to = kCollects ? collection_of(job, band_of(job, map)) : band_of(job, map);
-  compute(job, Math(p, taps), base, count_rows(job), to);
+  if (plan.whole)
+    compute<true>(job, Math(p, taps), base, count_rows(job), to);
+  else
+    compute<false>(job, Math(p, taps), base, count_rows(job), to);
   if (!kCollects && i + 1 == plan.images) return;
   // before the next step takes the input's place
   __syncthreads();

@@ -115,10 +115,11 @@ inline long long tile_work(ShuffleDepthwiseParams const& p, Plan const& plan) {
 }
 inline long long strip_work(ShuffleDepthwiseParams const& p, int band) {
   // of an output, by kernel and stride
-  int const halves[2][2] = {{27, 44}, {46, 66}}, bytes[2][2] = {{15, 22}, {23, 30}};
+  int const halves[2][2] = {{25, 41}, {44, 64}}, bytes[2][2] = {{13, 20}, {21, 28}};
   auto const& each = p.type == ShuffleDepthwiseParams::kInt8 ? bytes : halves;
   long long const columns = round_up(output_width(p), thread_columns(p.type, p.kernel));
-  return columns * round_up(band, thread_rows(p)) * each[p.kernel == 5][p.stride == 2];
+  int const narrow = output_width(p) * element_bytes(p.type) % kWordBytes == 0 ? 0 : 2;
+  return columns * round_up(band, thread_rows(p)) * (each[p.kernel == 5][p.stride == 2] + narrow);
 }
 inline bool pays(ShuffleDepthwiseParams const& p, Plan const& plan) {
   if (SHUFFLE_DEPTHWISE_TENSOR != 1) return SHUFFLE_DEPTHWISE_TENSOR == 2;
