@@ -3,37 +3,44 @@ does without them.
 
     python benchmarks/gpu_plugins.py                 needs PyTorch with CUDA, and nvcc
     python benchmarks/gpu_plugins.py --compile-only  needs nvcc alone
+    python benchmarks/gpu_plugins.py --only shuffle_depthwise --tune   for a GPU lent for minutes
 
 Must hold for shuffle_depthwise, in every type, on maps that don't fit the cache: at least 80 % of
 the bandwidth that a plain copy of device memory reaches, and at least 1.8 times the speed of the
 unfused PyTorch operators. se_pointwise and channel_shuffle are measured beside it, without a goal.
 Every result is first compared with float64. Exit code 1 where a goal or a comparison is missed.
 
-Times are medians of CUDA events around single launches, the candidates in turn. Bandwidth counts
+Times are medians of CUDA events around a few launches, the candidates in turn, enqueued while the
+GPU waits. Bandwidth counts
 x and y once each. In int8, PyTorch has no depthwise convolution, so it is compared with float16,
 the fastest that PyTorch has.
 
-On an NVIDIA H200 (driver 580, CUDA 13.0, PyTorch 2.11.0, 2026-11-20, one run), whose copy reaches
-3.8 to 4.0 TB/s, every result was right and every shuffle_depthwise beat PyTorch by more than 1.8
-times: float32 3.3 to 6.4, float16 2.7 to 5.8, int8 2.2 to 7.9. The share of the copy's bandwidth
-missed its goal in 17 of 18 cases: float32 56 to 83 %, float16 29 to 63 %, int8 11 to 45 %.
-se_pointwise was slower than PyTorch in 4 of 9 cases: int8 0.49 to 0.94 times as fast as float16
-there, float32 0.82 on 480 x 14 x 14. A bundle's finish.py times the engine with and without plugins
-and keeps the faster.
+On an NVIDIA H200 (driver 580, CUDA 13.0, PyTorch 2.11.0, 2026-11-20, one run; copy 3.8 to 4 TB/s)
+every result was right and every shuffle_depthwise beat PyTorch by more than 1.8 times: float32 3.3
+to 6.4, float16 2.7 to 5.8, int8 2.2 to 7.9. 17 of 18 cases missed the share of the copy: float32 56
+to 83 %, float16 29 to 63 %, int8 11 to 45 %. se_pointwise was slower than PyTorch in 4 of 9 cases:
+int8 0.49 to 0.94 times as fast as float16 there, float32 0.82 on 480 x 14 x 14. A bundle's finish.py
+times the engine with and without plugins and keeps the faster.
 
-That was the kernel of that day, and instructions seem to have bound it: the share of the bandwidth
-fell as their number per byte rose. shuffle_depthwise was then rewritten for fewer of them, and that
-kernel never ran on a GPU. Instructions per output on 240 x 56 x 56, counted roughly along the
-machine code that nvcc 13.0 makes for sm_90, then and now: 3x3 float32 80, 32; float16 50, 28; int8
-60, 14. 5x5 float32 102, 54; float16 112, 47; int8 101, 23. If these alone decided, 3x3 would reach
-the goal there, 5x5 in float16 and int8 would not (about 74 and 48 % of the copy); sides that aren't
-multiples of 14 lose up to a quarter more.
+That kernel was bound by instructions, and the host's part of the launches was in the time.
+shuffle_depthwise was rewritten twice since; what is here now never ran on a GPU. Predicted:
+instructions per output, counted by hand along nvcc 13.0's code for sm_90, against the slots of an
+H200 while the copy runs (132 x 128 lanes at 1.98 GHz): float32 68, float16 34, int8 17.
+
+    maps      112, 3x3  56, 3x3  56, 5x5  28, 3x3  57, 3x3  56, 3x3/2 (slots 171, 85, 42)
+    float32      29        29       47       30       35       55
+    float16      23        22       21       25       24       41
+    int8         13        13       16       15       19       23
+
+If four fifths of the slots can be used, int8 on 57 x 57 gets 74 % of the copy, 5x5 86 %, 28 x 28
+91 %, and the memory decides the rest. --tune tries other ways to cut the work.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import statistics
 import sys
 import tempfile
@@ -181,14 +188,8 @@ def measure(torch: Any, library: ctypes.CDLL, case: Case, cache_bytes: int) -> R
     launch()
     torch.cuda.synchronize()
     error = problem.error()
-    kernel_ms, torch_ms, copy_ms = medians(
-        torch,
-        [
-            launch,
-            lambda: problem.unfused(problem.float_x, *problem.floats),
-            problem.copy,
-        ],
-    )
+    unfused = functools.partial(problem.unfused, problem.float_x, *problem.floats)
+    kernel_ms, torch_ms, copy_ms = medians(torch, [launch, unfused, problem.copy])
     copy_gb_s = 2 * problem.copies[0].numel() / copy_ms / 1e6
     return Result(case, batch, kernel_ms, torch_ms, copy_gb_s, error)
 

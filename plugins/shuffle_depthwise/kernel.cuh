@@ -1,6 +1,7 @@
 // ShuffleDepthwise on a GPU: a depthwise 3x3 or 5x5 conv that reads its input channels in shuffled
 // order, so that the shuffled tensor never exists. float32 and float16 add up in float32, int8 in
-// int32. Every element of x is fetched from memory once (plus k - stride rows per band).
+// int32. Every element of x is fetched from memory once (plus k - stride rows per band). strips.cuh
+// has the arithmetic for any GPU, tiles.cuh that for tensor cores, tile_plan.h picks between them.
 //
 // No header of the host: NVRTC compiles this file too.
 #ifndef ONNX_DEPLOY_SHUFFLE_DEPTHWISE_KERNEL_CUH
@@ -182,7 +183,7 @@ struct ResidentBlocks {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
   static constexpr int kCount = K == 3 && sizeof(T) != kWordBytes ? 3 : 2;
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-  static constexpr int kCount = K == 3 ? 4 : S == 1 ? 3 : 2;
+  static constexpr int kCount = K == 3 ? 4 : S == 1 && sizeof(T) != kWordBytes ? 3 : 2;
 #else
   static constexpr int kCount = K == 3 ? 4 : 3;
 #endif
