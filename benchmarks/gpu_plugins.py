@@ -17,10 +17,10 @@ the fastest that PyTorch has.
 
 On an NVIDIA H200 (driver 580, CUDA 13.0, PyTorch 2.11.0, 2026-11-20, one run; copy 3.8 to 4 TB/s)
 every result was right and every shuffle_depthwise beat PyTorch by more than 1.8 times: float32 3.3
-to 6.4, float16 2.7 to 5.8, int8 2.2 to 7.9. 17 of 18 cases missed the share of the copy: float32 56
-to 83 %, float16 29 to 63 %, int8 11 to 45 %. se_pointwise was slower than PyTorch in 4 of 9 cases:
-int8 0.49 to 0.94 times as fast as float16 there, float32 0.82 on 480 x 14 x 14. A bundle's finish.py
-times the engine with and without plugins and keeps the faster.
+to 6.4, float16 2.7 to 5.8, int8 2.2 to 7.9. 17 of 18 cases missed the copy's share: float32 56
+to 83 %, float16 29 to 63 %, int8 11 to 45 %. se_pointwise lost to PyTorch in 4 of 9 cases:
+int8 0.49 to 0.94 times as fast as float16 there, float32 0.82 on 480 x 14 x 14. A bundle's
+finish.py times the engine with and without plugins and keeps the faster.
 
 That kernel was bound by instructions, and the host's part of the launches was in the time.
 shuffle_depthwise was rewritten twice since; what is here now never ran on a GPU. Predicted:

@@ -183,7 +183,11 @@ struct ResidentBlocks {
 #if defined(__CUDA_ARCH__) && __CUDA_ARCH__ >= 1000
   static constexpr int kCount = K == 3 && sizeof(T) != kWordBytes ? 3 : 2;
 #elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 800
-  static constexpr int kCount = K == 3 ? 4 : S == 1 && sizeof(T) != kWordBytes ? 3 : 2;
+  static constexpr int kCount = K == 3    ? (S == 2 && sizeof(T) == 1 ? 3 : 4)
+                                : S == 1 && sizeof(T) != kWordBytes ? 3
+                                                                    : 2;
+#elif defined(__CUDA_ARCH__) && __CUDA_ARCH__ < 900
+  static constexpr int kCount = K == 3 ? 4 : sizeof(T) == kWordBytes ? 2 : 3;
 #else
   static constexpr int kCount = K == 3 ? 4 : 3;
 #endif
@@ -197,7 +201,10 @@ __global__ void __launch_bounds__(kBlockThreads, ResidentBlocks<T, K, S>::kCount
 
 // On tensor cores, for float16 and int8; nothing where there are none.
 template <typename T, int S>
-__global__ void __launch_bounds__(kBlockThreads, S == 1 ? 4 : 3) tensor(Job<T> job) {
+__global__ void __launch_bounds__(kBlockThreads, S == 2 && sizeof(T) == 2     ? 1
+                                                 : ONNX_DEPLOY_ARCH >= 900 ? 3
+                                                                           : 2)
+    tensor(Job<T> job) {
 #if ONNX_DEPLOY_ARCH >= 800
   tile_steps<T, S>(job);
 #else
