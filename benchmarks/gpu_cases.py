@@ -6,6 +6,7 @@ from __future__ import annotations
 import ctypes
 import shutil
 import subprocess
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -65,6 +66,19 @@ class Case:
         if self.op == "se_pointwise":
             return f"{shape} to {self.out_channels}"
         return f"{shape}, {self.groups} groups"
+
+
+# shuffle_depthwise's kernel compiled otherwise, to see what suits a GPU: nvcc's options by name
+VARIANTS: dict[str, tuple[str, ...]] = {
+    "as shipped": (),
+    "no tensor cores": ("-DSHUFFLE_DEPTHWISE_TENSOR=0",),
+    "all tensor cores": ("-DSHUFFLE_DEPTHWISE_TENSOR=2",),
+    "all, 8 warps": ("-DSHUFFLE_DEPTHWISE_TENSOR=2", "-DSHUFFLE_DEPTHWISE_BUSY_WARPS=8"),
+    "1 image": ("-DSHUFFLE_DEPTHWISE_ENOUGH_BLOCKS=100000000",),
+    "more images": ("-DSHUFFLE_DEPTHWISE_ENOUGH_BLOCKS=2048",),
+    "16 KiB": ("-DSHUFFLE_DEPTHWISE_BLOCK_BYTES=(16<<10)",),
+    "40 KiB": ("-DSHUFFLE_DEPTHWISE_BLOCK_BYTES=(40<<10)",),
+}
 
 
 CASES = [
@@ -143,21 +157,41 @@ def table(results: list[Result]) -> str:
         )
         for r in results
     ]
+    return _aligned(rows)
+
+
+def _aligned(rows: Sequence[tuple[str, ...]]) -> str:
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     lines = ("  ".join(c.ljust(w) for c, w in zip(row, widths, strict=True)) for row in rows)
     return "\n".join(line.rstrip() for line in lines)
 
 
-def compile_library(folder: Path, architecture: str) -> Path:
-    """All kernels as one shared library; GpuError with nvcc's words."""
+def tuning_table(shares: dict[str, dict[str, float | None]]) -> str:
+    """The share of the copy's bandwidth by case and variant, None where it was wrong; a line ends
+    with the best."""
+    rows = [("case", *VARIANTS, "best")]
+    for case, of in shares.items():
+        right = {name: share for name, share in of.items() if share is not None}
+        best = max(right, key=lambda name: right[name]) if right else "none"
+        cells = ("wrong" if of[name] is None else f"{of[name]:.0%}" for name in VARIANTS)
+        rows.append((case, *cells, best))
+    return _aligned(rows)
+
+
+def compile_library(
+    folder: Path, architecture: str, ops: Sequence[str] = OPS, options: Sequence[str] = ()
+) -> Path:
+    """The ops' kernels as one shared library in a folder of its own; GpuError with nvcc's words."""
     nvcc = shutil.which("nvcc")
     if nvcc is None:
         raise GpuError("nvcc isn't on PATH; install the CUDA toolkit or add its bin folder")
+    folder.mkdir(exist_ok=True)
     objects = []
-    for op in OPS:
+    for op in ops:
         objects.append(folder / f"{op}.o")
         source = ["-Xcompiler=-fPIC", "-c", str(PLUGINS / op / "kernel.cu")]
-        _nvcc(nvcc, ["-std=c++14", "-O3", f"-arch={architecture}", *source, "-o", str(objects[-1])])
+        target = [f"-arch={architecture}", *options, *source, "-o", str(objects[-1])]
+        _nvcc(nvcc, ["-std=c++14", "-O3", *target])
     library = folder / "kernels.so"
     _nvcc(nvcc, ["-shared", *map(str, objects), "-o", str(library)])
     return library

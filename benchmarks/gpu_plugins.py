@@ -3,47 +3,57 @@ does without them.
 
     python benchmarks/gpu_plugins.py                 needs PyTorch with CUDA, and nvcc
     python benchmarks/gpu_plugins.py --compile-only  needs nvcc alone
+    python benchmarks/gpu_plugins.py --only shuffle_depthwise --tune   for a GPU lent for minutes
 
 Must hold for shuffle_depthwise, in every type, on maps that don't fit the cache: at least 80 % of
 the bandwidth that a plain copy of device memory reaches, and at least 1.8 times the speed of the
 unfused PyTorch operators. se_pointwise and channel_shuffle are measured beside it, without a goal.
 Every result is first compared with float64. Exit code 1 where a goal or a comparison is missed.
 
-Times are medians of CUDA events around single launches, the candidates in turn. Bandwidth counts
+Times are medians of CUDA events around a few launches, the candidates in turn, enqueued while the
+GPU waits. Bandwidth counts
 x and y once each. In int8, PyTorch has no depthwise convolution, so it is compared with float16,
 the fastest that PyTorch has.
 
-On an NVIDIA H200 (driver 580, CUDA 13.0, PyTorch 2.11.0, 2026-11-20, one run), whose copy reaches
-3.8 to 4.0 TB/s, every result was right and every shuffle_depthwise beat PyTorch by more than 1.8
-times: float32 3.3 to 6.4, float16 2.7 to 5.8, int8 2.2 to 7.9. The share of the copy's bandwidth
-missed its goal in 17 of 18 cases: float32 56 to 83 %, float16 29 to 63 %, int8 11 to 45 %.
-se_pointwise was slower than PyTorch in 4 of 9 cases: int8 0.49 to 0.94 times as fast as float16
-there, float32 0.82 on 480 x 14 x 14. A bundle's finish.py times the engine with and without plugins
-and keeps the faster.
+On an NVIDIA H200 (driver 580, CUDA 13.0, PyTorch 2.11.0, 2026-11-20, one run; copy 3.8 to 4 TB/s)
+every result was right and every shuffle_depthwise beat PyTorch by more than 1.8 times: float32 3.3
+to 6.4, float16 2.7 to 5.8, int8 2.2 to 7.9. 17 of 18 cases missed the copy's share: float32 56
+to 83 %, float16 29 to 63 %, int8 11 to 45 %. se_pointwise lost to PyTorch in 4 of 9 cases:
+int8 0.49 to 0.94 times as fast as float16 there, float32 0.82 on 480 x 14 x 14. A bundle's
+finish.py times the engine with and without plugins and keeps the faster.
 
-That was the kernel of that day, and instructions seem to have bound it: the share of the bandwidth
-fell as their number per byte rose. shuffle_depthwise was then rewritten for fewer of them, and that
-kernel never ran on a GPU. Instructions per output on 240 x 56 x 56, counted roughly along the
-machine code that nvcc 13.0 makes for sm_90, then and now: 3x3 float32 80, 32; float16 50, 28; int8
-60, 14. 5x5 float32 102, 54; float16 112, 47; int8 101, 23. If these alone decided, 3x3 would reach
-the goal there, 5x5 in float16 and int8 would not (about 74 and 48 % of the copy); sides that aren't
-multiples of 14 lose up to a quarter more.
+That kernel was bound by instructions, and the host's part of the launches was in the time.
+shuffle_depthwise was rewritten twice since; what is here now never ran on a GPU. Predicted:
+instructions per output, counted by hand along nvcc 13.0's code for sm_90, against the slots of an
+H200 while the copy runs (132 x 128 lanes at 1.98 GHz): float32 68, float16 34, int8 17.
+
+    maps      112, 3x3  56, 3x3  56, 5x5  28, 3x3  57, 3x3  56, 3x3/2 (slots 171, 85, 42)
+    float32      29        29       47       30       35       55
+    float16      23        22       21       25       24       41
+    int8         13        13       16       15       19       23
+
+If four fifths of the slots can be used, int8 on 57 x 57 gets 74 % of the copy, 5x5 86 %, 28 x 28
+91 %, and the memory decides the rest. --tune tries other ways to cut the work.
 """
 
 from __future__ import annotations
 
 import argparse
 import ctypes
+import functools
 import statistics
 import sys
 import tempfile
+import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from gpu_cases import (
     CASES,
     OPS,
+    VARIANTS,
     X_SCALE,
     Y_SCALE,
     Case,
@@ -52,9 +62,12 @@ from gpu_cases import (
     compile_library,
     parameters,
     table,
+    tuning_table,
 )
 
 ROUNDS, WARM_UP, LAUNCHES = 30, 5, 5
+TUNING_ROUNDS = 12
+WAIT_CYCLES = 2_000_000  # about a millisecond
 
 
 class Problem:
@@ -89,8 +102,9 @@ class Problem:
         self.float_x = self.x.to(half)
         self.floats = [tensor.to(half) for tensor in (self.scale, self.w, self.bias)]
 
-    def launch(self, library: ctypes.CDLL) -> None:
-        """Enqueue the plugin's kernel; GpuError when it is refused."""
+    def launcher(self, library: ctypes.CDLL) -> Callable[[], None]:
+        """What enqueues the plugin's kernel, with as little as possible left to do; when called, it
+        raises GpuError for a refusal."""
         inputs = {
             "shuffle_depthwise": [self.x, self.w, self.bias, self.w_scale],
             "se_pointwise": [self.x, self.scale, self.w, self.bias, self.w_scale],
@@ -101,12 +115,16 @@ class Problem:
         pointers = [ctypes.c_void_p(None if t is None else t.data_ptr()) for t in (*inputs, self.y)]
         on_gpu = self.x.device.type == "cuda"
         stream = self.torch.cuda.current_stream().cuda_stream if on_gpu else None
-        launcher = getattr(library, f"launch_{self.case.op}")
-        status = launcher(
-            ctypes.byref(parameters(self.case, self.batch)), *pointers, ctypes.c_void_p(stream)
-        )
-        if status != 0:
-            raise GpuError(f"{self.case.op}, {self.case}: the launcher returned {status}")
+        function = getattr(library, f"launch_{self.case.op}")
+        params = parameters(self.case, self.batch)
+        arguments = (ctypes.byref(params), *pointers, ctypes.c_void_p(stream))
+
+        def launch() -> None:
+            status = function(*arguments)
+            if status != 0:
+                raise GpuError(f"{self.case.op}, {self.case}: the launcher returned {status}")
+
+        return launch
 
     def unfused(self, x: Any, scale: Any, w: Any, bias: Any) -> Any:
         """The same by PyTorch's operators, in the type of its inputs."""
@@ -121,6 +139,10 @@ class Problem:
         padding = case.kernel // 2
         y = functional.conv2d(mixed, w, bias, case.stride, padding, groups=c)
         return functional.relu(y)
+
+    def copy(self) -> None:
+        """Enqueue a plain copy of as many bytes as x and y have."""
+        self.copies[0].copy_(self.copies[1])
 
     def error(self) -> float:
         """y's largest distance from float64, relative to the sum of the terms; int8 less the half
@@ -140,12 +162,14 @@ class Problem:
         return float((apart.clamp(min=0) / size.clamp(min=1e-9)).max())
 
 
-def medians(torch: Any, candidates: list[Callable[[], Any]]) -> list[float]:
-    """Milliseconds of each, in turn; several launches per measurement hide the host's part."""
+def medians(torch: Any, candidates: list[Callable[[], Any]], rounds: int = ROUNDS) -> list[float]:
+    """Milliseconds of each, in turn. The GPU waits for all launches of a measurement, so that the
+    host's part isn't in it."""
     times: list[list[float]] = [[] for _ in candidates]
-    for round_ in range(WARM_UP + ROUNDS):
+    for round_ in range(WARM_UP + rounds):
         for candidate, seen in zip(candidates, times, strict=True):
             start, stop = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+            torch.cuda._sleep(WAIT_CYCLES)
             start.record()
             for _ in range(LAUNCHES):
                 candidate()
@@ -160,19 +184,52 @@ def measure(torch: Any, library: ctypes.CDLL, case: Case, cache_bytes: int) -> R
     """One case: first compared, then timed."""
     batch = case.batch(cache_bytes)
     problem = Problem(torch, case, batch)
-    problem.launch(library)
+    launch = problem.launcher(library)
+    launch()
     torch.cuda.synchronize()
     error = problem.error()
-    kernel_ms, torch_ms, copy_ms = medians(
-        torch,
-        [
-            lambda: problem.launch(library),
-            lambda: problem.unfused(problem.float_x, *problem.floats),
-            lambda: problem.copies[0].copy_(problem.copies[1]),
-        ],
-    )
+    unfused = functools.partial(problem.unfused, problem.float_x, *problem.floats)
+    kernel_ms, torch_ms, copy_ms = medians(torch, [launch, unfused, problem.copy])
     copy_gb_s = 2 * problem.copies[0].numel() / copy_ms / 1e6
     return Result(case, batch, kernel_ms, torch_ms, copy_gb_s, error)
+
+
+def compare_variants(
+    torch: Any, libraries: dict[str, ctypes.CDLL], case: Case, cache_bytes: int
+) -> dict[str, float | None]:
+    """The share of the copy's bandwidth that each variant reaches, None where it is wrong."""
+    problem = Problem(torch, case, case.batch(cache_bytes))
+    launches = {name: problem.launcher(library) for name, library in libraries.items()}
+    right = []
+    for name, launch in launches.items():
+        problem.y.zero_()
+        launch()
+        torch.cuda.synchronize()
+        if problem.error() <= case.tolerance():
+            right.append(name)
+    times = medians(torch, [problem.copy, *(launches[name] for name in right)], TUNING_ROUNDS)
+    # the copy moves as many bytes as a kernel
+    shares = dict(zip(right, (times[0] / time for time in times[1:]), strict=True))
+    return {name: shares.get(name) for name in libraries}
+
+
+def tune(torch: Any, folder: Path, architecture: str, cache_bytes: int) -> None:
+    """Print which variant of shuffle_depthwise's kernel is the fastest, case by case."""
+
+    def library(options: tuple[str, ...]) -> ctypes.CDLL:
+        own = Path(tempfile.mkdtemp(dir=folder))
+        compiled = compile_library(own, architecture, ["shuffle_depthwise"], options)
+        return ctypes.CDLL(str(compiled))
+
+    with ThreadPoolExecutor() as pool:
+        found = dict(zip(VARIANTS, pool.map(library, VARIANTS.values()), strict=True))
+    shares = {}
+    for case in CASES:
+        if case.op == "shuffle_depthwise":
+            name = f"{case.dtype} {case}"
+            shares[name] = compare_variants(torch, found, case, cache_bytes)
+            torch.cuda.empty_cache()
+    print(tuning_table(shares))
 
 
 def gpu() -> Any:
@@ -192,6 +249,7 @@ def main() -> int:
     parser.add_argument("--compile-only", action="store_true", help="compile the kernels and stop")
     parser.add_argument("--arch", help="for nvcc, as sm_90; the GPU's own by default")
     parser.add_argument("--only", choices=OPS, help="one operator")
+    parser.add_argument("--tune", action="store_true", help="then compare the kernel's variants")
     options = parser.parse_args()
     try:
         with tempfile.TemporaryDirectory() as folder:
@@ -199,17 +257,22 @@ def main() -> int:
                 compile_library(Path(folder), options.arch or "sm_90")
                 print(f"the kernels compile for {options.arch or 'sm_90'}")
                 return 0
-            return run(gpu(), Path(folder), options.arch, options.only)
+            return run(gpu(), Path(folder), options)
     except GpuError as error:
         print(error, file=sys.stderr)
         return 2
 
 
-def run(torch: Any, folder: Path, architecture: str | None, only: str | None) -> int:
+def run(torch: Any, folder: Path, options: argparse.Namespace) -> int:
     """Measure and print; the exit code."""
+    began = time.monotonic()
+    only: str | None = options.only
     major, minor = torch.cuda.get_device_capability()
+    architecture = options.arch or f"sm_{major}{minor}"
     about = torch.cuda.get_device_properties(0)
-    library = ctypes.CDLL(str(compile_library(folder, architecture or f"sm_{major}{minor}")))
+    library = ctypes.CDLL(
+        str(compile_library(folder / "all", architecture, [only] if only else OPS))
+    )
     torch.backends.cudnn.benchmark = True
     torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = False
     cache = about.L2_cache_size
@@ -219,10 +282,15 @@ def run(torch: Any, folder: Path, architecture: str | None, only: str | None) ->
     for case in CASES:
         if only in (None, case.op):
             results.append(measure(torch, library, case, cache))
+            # one line each, so that a run that is cut short says something
+            print(f"{case.op} {case.dtype} {case}: {results[-1].of_copy:.0%}", flush=True)
             torch.cuda.empty_cache()
     print(table(results))
     missed = sum(1 for result in results if result.misses())
-    print(f"{len(results) - missed} of {len(results)} cases reach their goals")
+    print(f"{len(results) - missed} of {len(results)} cases reach their goals", flush=True)
+    if options.tune:
+        tune(torch, folder, architecture, cache)
+    print(f"took {time.monotonic() - began:.0f} s")
     return 1 if missed else 0
 
 

@@ -11,7 +11,7 @@ import ctypes
 import os
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,9 +27,11 @@ _CHECKS = ["-Wall", "-Wextra", "-Werror", "-Wno-unknown-pragmas"]
 _GUARD = 64
 
 
-def compile_kernels(op: str, folder: Path, source: Path | None = None) -> ctypes.CDLL:
-    """The op's `kernel.cu` as a library of this CPU, from the folder `source` if not the op's own;
-    skips where no g++ is."""
+def compile_kernels(
+    op: str, folder: Path, source: Path | None = None, options: Sequence[str] = ()
+) -> ctypes.CDLL:
+    """The op's `kernel.cu` as a library of this CPU, from the folder `source` if not the op's own,
+    with further `options` of the compiler; skips where no g++ is."""
     compiler = shutil.which("g++")
     if compiler is None:
         pytest.skip("g++ isn't there to compile the kernels for the CPU; install it")
@@ -41,7 +43,8 @@ def compile_kernels(op: str, folder: Path, source: Path | None = None) -> ctypes
         else []
     )
     includes = [f"-I{SHIM}", f"-I{source.parent}"]
-    command = [compiler, *_FLAGS, *_CHECKS, *sanitize, *includes, str(source), "-o", str(library)]
+    command = [compiler, *_FLAGS, *_CHECKS, *options, *sanitize, *includes]
+    command += [str(source), "-o", str(library)]
     done = subprocess.run(command, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     return ctypes.CDLL(str(library))

@@ -19,9 +19,10 @@ struct Windows {
 
 // All ones in those bytes of word t that lie in `begin` .. `end` (bytes).
 __device__ inline unsigned bytes_between(int begin, int end, int t) {
-  int const below = min(max(end - 4 * t, 0), 4), from = min(max(begin - 4 * t, 0), 4);
-  unsigned long long const upto = (1ull << (8 * below)) - 1;
-  return static_cast<unsigned>(upto & ~((1ull << (8 * from)) - 1));
+  // shifted by 32 and more, nothing is left
+  unsigned const behind = static_cast<unsigned>(max(8 * (4 * t + 4 - end), 0));
+  unsigned const before = static_cast<unsigned>(max(8 * (begin - 4 * t), 0));
+  return __funnelshift_rc(~0u, 0u, behind) & __funnelshift_lc(0u, ~0u, before);
 }
 
 // Rows of a strip's windows as words; what lies outside of x is 0. The next row is on its way while
@@ -37,23 +38,36 @@ struct MaskedRows {
     for (int t = 0; t < N; ++t)  // no padding is wider than a word
       mask[t] = bytes_between(t == 0 ? in.begin * size : 0, in.end * size, t);
   }
-  __device__ void load(int at) { load_words<N>(at, loaded); }
+  __device__ void load(int at) { load_words<N>(at & ~3, loaded); }
+  // from a multiple of 4: N words where all rows start at one, then they need no shift
+  template <bool kWords>
+  __device__ void load_aligned(int at) {
+    unsigned const* const from = reinterpret_cast<unsigned const*>(shared_bytes() + at);
+#pragma unroll
+    for (int t = 0; t < (kWords ? N : N + 1); ++t) loaded[t] = from[t];
+  }
   // the row at byte `at`, which was loaded last
-  __device__ void take(int at, unsigned (&words)[N]) const {
-    unsigned const shift = static_cast<unsigned>(at) << 3;  // modulo 32, which is what counts
+  __device__ void take(int at, unsigned (&words)[N]) const { shift(at << 3, words); }
+  __device__ void take_words(unsigned (&words)[N]) const {
+#pragma unroll
+    for (int t = 0; t < N; ++t) words[t] = loaded[t] & mask[t];
+  }
+  // `bits`: modulo 32 it's what counts
+  __device__ void shift(int bits, unsigned (&words)[N]) const {
 #pragma unroll
     for (int t = 0; t < N; ++t)
-      words[t] = __funnelshift_r(loaded[t], loaded[t + 1], shift) & mask[t];
+      words[t] =
+          __funnelshift_r(loaded[t], loaded[t + 1], static_cast<unsigned>(bits)) & mask[t];
   }
 };
 template <int N>
 struct MaskedRows<float, N> {
-  bool inside[N];
+  unsigned mask[N];
   unsigned loaded[N];
 
   __device__ explicit MaskedRows(Windows const& in) {
 #pragma unroll
-    for (int t = 0; t < N; ++t) inside[t] = t >= in.begin && t < in.end;
+    for (int t = 0; t < N; ++t) mask[t] = t >= in.begin && t < in.end ? ~0u : 0u;
   }
   __device__ void load(int at) {
     unsigned const* const from = reinterpret_cast<unsigned const*>(shared_bytes() + at);
@@ -62,7 +76,7 @@ struct MaskedRows<float, N> {
   }
   __device__ void take(int, unsigned (&words)[N]) const {
 #pragma unroll
-    for (int t = 0; t < N; ++t) words[t] = inside[t] ? loaded[t] : 0u;
+    for (int t = 0; t < N; ++t) words[t] = loaded[t] & mask[t];
   }
 };
 
@@ -78,14 +92,22 @@ __device__ inline float number_at(unsigned const* words, int j, __half) {
 // One channel's weights and bias; float32 and float16.
 template <typename T, int K, int S>
 struct FloatMath {
-  static constexpr int kColumns = thread_columns(sizeof(T) == 2);  // kHalf is 1
-  static constexpr int kRows = thread_rows(S);
+  static constexpr int kType = sizeof(T) == 2 ? ShuffleDepthwiseParams::kHalf
+                                              : ShuffleDepthwiseParams::kFloat;
+  static constexpr int kStride = S;
+  static constexpr int kColumns = thread_columns(kType, K);
+  static constexpr int kRows = thread_rows(kType, K, S);
   static constexpr int kInputs = (kRows - 1) * S + K;  // rows of x
   static constexpr int kTaps = K * K;
   static constexpr int kValues = (kColumns - 1) * S + K;  // of a row of x
   static constexpr int kWords = (kValues * static_cast<int>(sizeof(T)) + 3) / 4;
+  // otherwise a row ahead takes more registers than there are
+  static constexpr bool kAhead = S == 1 && (K == 3 || sizeof(T) == 2);
   unsigned number[(kTaps + 4) / 4 * 4];  // float32 bits of the weights, then of the bias
   bool relu;
+
+  __device__ static constexpr int kernel(ShuffleDepthwiseParams const&) { return K; }
+  __device__ static int rows_held(Plan const&, int count) { return count; }
 
   // Puts channel c's numbers into shared memory; all threads of a map.
   __device__ static void prepare(ShuffleDepthwiseParams const&, void const* w, void const* biases,
@@ -114,10 +136,9 @@ struct FloatMath {
 #pragma unroll
     for (int i = 0; i < kInputs; ++i) {
       unsigned words[kWords];
-      // with stride 2 a row ahead takes more registers than there are
-      if (S == 2 && i > 0) input.load(in.at + i * in.pitch);
+      if (!kAhead && i > 0) input.load(in.at + i * in.pitch);
       input.take(in.at + i * in.pitch, words);
-      if (S == 1 && i + 1 < kInputs) input.load(in.at + (i + 1) * in.pitch);
+      if (kAhead && i + 1 < kInputs) input.load(in.at + (i + 1) * in.pitch);
       float value[kValues];
 #pragma unroll
       for (int j = 0; j < kValues; ++j) value[j] = number_at(words, j, T());
@@ -164,14 +185,18 @@ __device__ inline unsigned window_at(unsigned const (&words)[N], int offset) {
 // One channel's weights as words for dot4, and what takes its sums to y; int8.
 template <int K, int S>
 struct IntegerMath {
-  static constexpr int kColumns = thread_columns(ShuffleDepthwiseParams::kInt8);
-  static constexpr int kRows = thread_rows(S);
+  static constexpr int kStride = S;
+  static constexpr int kColumns = thread_columns(ShuffleDepthwiseParams::kInt8, K);
+  static constexpr int kRows = thread_rows(ShuffleDepthwiseParams::kInt8, K, S);
   static constexpr int kInputs = (kRows - 1) * S + K;  // rows of x
   static constexpr int kGroups = (K + 3) / 4;  // words of a weight row
   static constexpr int kTaps = K * kGroups;    // words
   static constexpr int kWords = ((kColumns - 1) * S + K + 3) / 4;
   unsigned number[(kTaps + 2 + 3) / 4 * 4];  // taps 4g .. 4g + 3 of a row; factor, offset
   unsigned relu;                             // all ones or none
+
+  __device__ static constexpr int kernel(ShuffleDepthwiseParams const&) { return K; }
+  __device__ static int rows_held(Plan const&, int count) { return count; }
 
   __device__ static void prepare(ShuffleDepthwiseParams const& p, void const* w,
                                  void const* biases, float const* w_scale, int c, Byte* taps) {

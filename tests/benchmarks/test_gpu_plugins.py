@@ -10,8 +10,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
-from types import ModuleType
-from typing import Any
+from types import ModuleType, SimpleNamespace
+from typing import Any, ClassVar
 
 import cuda_kernels
 import pytest
@@ -117,13 +117,58 @@ def test_comparison_with_float64(op: str, dtype: str, tmp_path: Path) -> None:
         case = cases.Case(op, dtype, 6, 9, groups=3, out_channels=op == "se_pointwise" and 10)
         case = dataclasses.replace(case, **change)
         problem = gpu_plugins.Problem(torch, case, 3, device="cpu")
-        problem.launch(library)
+        problem.launcher(library)()
         assert problem.error() <= case.tolerance()
         unfused = problem.unfused(problem.float_x, *problem.floats)
         assert unfused.shape == problem.y.shape
 
         problem.y[0, 0, 0, 0] += 3
         assert problem.error() > case.tolerance()
+
+
+class FakeEvent:
+    """Tells the milliseconds between two records by how often anything was enqueued."""
+
+    enqueued: ClassVar[list[str]] = []
+
+    def __init__(self, enable_timing: bool) -> None:
+        assert enable_timing
+
+    def record(self) -> None:
+        self.at = len(self.enqueued)
+
+    def synchronize(self) -> None:
+        pass
+
+    def elapsed_time(self, stop: FakeEvent) -> float:
+        return float(stop.at - self.at)
+
+
+def test_the_gpu_waits_for_the_host_before_anything_is_timed() -> None:
+    FakeEvent.enqueued = log = []
+    cuda = SimpleNamespace(Event=FakeEvent, _sleep=lambda cycles: log.append("sleep"))
+    twice = [lambda: log.append("a"), lambda: log.extend(["b", "b"])]
+    assert gpu_plugins.medians(SimpleNamespace(cuda=cuda), twice, rounds=3) == [1.0, 2.0]
+    launches = gpu_plugins.LAUNCHES
+    assert log[: 2 + 3 * launches] == ["sleep", *"a" * launches, "sleep", *"b" * 2 * launches]
+
+
+def test_variants_are_of_macros_that_the_kernel_reads() -> None:
+    folder = cuda_kernels.PLUGINS / "shuffle_depthwise"
+    source = "".join(path.read_text() for path in folder.glob("*.h"))
+    for options in cases.VARIANTS.values():
+        for option in options:
+            assert f"#ifndef {option[2:].split('=')[0]}\n" in source
+    assert next(iter(cases.VARIANTS.values())) == ()
+
+
+def test_tuning_table() -> None:
+    shares = dict.fromkeys(cases.VARIANTS, 0.5) | {"16 KiB": 0.9, "40 KiB": None}
+    wrong = dict.fromkeys(cases.VARIANTS)
+    head, line, last = cases.tuning_table({"a": shares, "b": wrong}).splitlines()
+    assert head.startswith("case") and head.endswith("best")
+    assert line.split()[-4:] == ["90%", "wrong", "16", "KiB"]
+    assert last.split()[-2:] == ["wrong", "none"]
 
 
 def test_cases_are_all_of_the_plugins() -> None:

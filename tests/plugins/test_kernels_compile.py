@@ -37,6 +37,7 @@ OPS = {
         for kernel in (
             *(f"tiled<{x}, {size}, {stride}>" for size in (3, 5) for stride in (1, 2)),
             f"untiled<{x}>",
+            *(f"tensor<{x}, {stride}>" for stride in (1, 2) if x != "float"),
         )
     ],
 }

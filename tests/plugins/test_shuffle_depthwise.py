@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -39,16 +40,25 @@ CASES: list[Case] = [
     # a part of a strip is all that shared memory takes
     ((1, 2, 9, 1300), 3, {"groups": 2, "pads": (1, 1, 1, 1)}),
     ((1, 2, 11, 2001), 5, {"groups": 1, "pads": (2, 2, 2, 2), "strides": (2, 2)}),
-    # so many maps that a block takes several images, and the last block one of them twice
-    ((9, 32768, 3, 4), 3, {"groups": 4, "pads": (1, 1, 1, 1)}),
+    # a band of two, and short segments
+    ((1, 2, 90, 258), 5, {"groups": 2, "pads": (2, 2, 2, 2)}),
+    ((2, 3, 14, 14), 5, {"groups": 3, "pads": (2, 2, 2, 2)}),
 ]
+# so many maps that a block takes several images, and the last block one of them twice, when few
+# blocks are enough
+SEVERAL_IMAGES: Case = ((9, 56, 3, 4), 3, {"groups": 4, "pads": (1, 1, 1, 1)})
+FEW_BLOCKS = "-DSHUFFLE_DEPTHWISE_ENOUGH_BLOCKS=1"
+ALL_TENSOR = "-DSHUFFLE_DEPTHWISE_TENSOR=2"
 FORMS = ["float32", "float16", "int8", "int8 from float w", "int8, scales from max"]
 
 
-@pytest.fixture(scope="module")
-def launch(tmp_path_factory: pytest.TempPathFactory) -> Any:
+@pytest.fixture(scope="module", params=[720, 900])
+def launch(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    """The kernels of a GPU without and with the tensor cores that they use."""
     folder = tmp_path_factory.mktemp("shuffle_depthwise")
-    return compile_kernels("shuffle_depthwise", folder).launch_shuffle_depthwise
+    options = [f"-DCUDA_ON_CPU_ARCH={request.param}", ALL_TENSOR]
+    library = compile_kernels("shuffle_depthwise", folder, options=options)
+    return library.launch_shuffle_depthwise
 
 
 def arrays(case: Case, form: str, seed: int) -> tuple[list[np.ndarray | None], dict[str, Any]]:
@@ -158,32 +168,46 @@ def test_arrays_at_any_address_and_threads_in_any_order(
         assert_equal(got, inputs, attributes)
 
 
+@pytest.mark.parametrize("chip", [720, 900])
+@pytest.mark.parametrize("form", FORMS)
+def test_several_images_of_a_block(form: str, chip: int, tmp_path: Path) -> None:
+    options = [FEW_BLOCKS, ALL_TENSOR, f"-DCUDA_ON_CPU_ARCH={chip}"]
+    library = compile_kernels("shuffle_depthwise", tmp_path, options=options)
+    inputs, attributes = arrays(SEVERAL_IMAGES, form, seed=1)
+    got = on_cpu(library.launch_shuffle_depthwise, form, inputs, attributes)
+    assert_equal(got, inputs, attributes)
+
+
 @pytest.mark.parametrize(
-    ("barrier", "reversed_", "form", "at"),
+    ("file", "barrier", "reversed_", "form", "case"),
     [
-        (0, "", "float32", 12),
-        (0, "1", "float32", 12),
-        (1, "", "int8", 12),
-        (1, "", "float32", 21),  # the next image comes too early
+        ("kernel.cuh", 0, "", "float32", CASES[12]),
+        ("kernel.cuh", 0, "1", "float32", CASES[12]),
+        ("kernel.cuh", 1, "", "float32", SEVERAL_IMAGES),  # the next image comes too early
+        ("tile_steps.cuh", 0, "1", "int8", CASES[12]),
+        ("tile_steps.cuh", 1, "", "int8", CASES[12]),
+        ("tile_steps.cuh", 1, "", "float16", SEVERAL_IMAGES),
     ],
 )
 def test_missing_barrier_shows(
+    file: str,
     barrier: int,
     reversed_: str,
     form: str,
-    at: int,
+    case: Case,
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     source = shutil.copytree(PLUGINS / "shuffle_depthwise", tmp_path / "source")
-    parts = (source / "kernel.cuh").read_text().split("  __syncthreads();\n")
+    parts = re.split(r"\n *__syncthreads\(\);\n", (source / file).read_text())
     assert len(parts) == 3
-    parts[barrier : barrier + 2] = ["".join(parts[barrier : barrier + 2])]
-    (source / "kernel.cuh").write_text("  __syncthreads();\n".join(parts))
-    launch = compile_kernels("shuffle_depthwise", tmp_path, source).launch_shuffle_depthwise
+    parts[barrier : barrier + 2] = ["\n".join(parts[barrier : barrier + 2])]
+    (source / file).write_text("\n__syncthreads();\n".join(parts))
+    library = compile_kernels("shuffle_depthwise", tmp_path, source, [FEW_BLOCKS, ALL_TENSOR])
+    launch = library.launch_shuffle_depthwise
     if reversed_:
         monkeypatch.setenv("CUDA_ON_CPU_REVERSED", reversed_)
-    inputs, attributes = arrays(CASES[at], form, seed=1)
+    inputs, attributes = arrays(case, form, seed=1)
     with pytest.raises(AssertionError):
         assert_equal(on_cpu(launch, form, inputs, attributes), inputs, attributes)
 

@@ -1,8 +1,8 @@
 // Runs CUDA kernels on the CPU, for tests: the same kernel source, compiled as C++ with this folder
 // first on the include path.
 //
-// Every CUDA thread of a block is a fiber that runs until its next barrier; blocks run one after
-// the other. Shared memory is a block of the heap, exactly as large as the launch asked for and
+// Every CUDA thread of a block is a fiber that runs until its next barrier, of its block or its
+// warp; blocks run one after the other. Shared memory is a block of the heap, exactly as large as the launch asked for and
 // full of junk, so that the address sanitizer sees what lies outside and a test what was never
 // written. CUDA_ON_CPU_REVERSED=1 runs the threads of a block in the opposite order: a missing
 // barrier shows in one order or the other.
@@ -24,6 +24,11 @@
 
 #if defined(__SANITIZE_ADDRESS__)
 #include <sanitizer/common_interface_defs.h>
+#endif
+
+// The compute capability that is acted, times 100.
+#ifndef CUDA_ON_CPU_ARCH
+#define CUDA_ON_CPU_ARCH 900
 #endif
 
 #define __global__
@@ -60,6 +65,12 @@ inline unsigned __funnelshift_r(unsigned low, unsigned high, unsigned shift) {
   std::uint64_t const both = static_cast<std::uint64_t>(high) << 32 | low;
   return static_cast<unsigned>(both >> (shift & 31));
 }
+inline unsigned __funnelshift_rc(unsigned low, unsigned high, unsigned shift) {
+  return shift >= 32 ? high : __funnelshift_r(low, high, shift);
+}
+inline unsigned __funnelshift_lc(unsigned low, unsigned high, unsigned shift) {
+  return shift >= 32 ? low : shift == 0 ? high : high << shift | low >> (32 - shift);
+}
 inline unsigned __byte_perm(unsigned low, unsigned high, unsigned selector) {
   std::uint64_t const both = static_cast<std::uint64_t>(high) << 32 | low;
   unsigned picked = 0;
@@ -90,11 +101,23 @@ namespace cuda_on_cpu {
 
 constexpr std::size_t kStack = 64 << 10;
 
+constexpr std::size_t kLanes = 32;  // of a warp
+
+enum class State { kReady, kAtBlock, kAtWarp, kDone };
+
+struct Copy {
+  void* to;
+  void const* from;
+  std::size_t bytes;
+};
+
 struct Fiber {
   ucontext_t context;
   std::unique_ptr<char[]> stack;
   dim3 thread;
-  bool done;
+  State state;
+  std::vector<Copy> copies;  // begun and not waited for
+  unsigned shown[6];         // to the other lanes, see products.h
 };
 
 struct Block {
@@ -120,11 +143,12 @@ inline void leave(void**, void const*, std::size_t) {}
 inline void arrive(void*, void const**, std::size_t*) {}
 #endif
 
-// From the fiber that runs to the scheduler; comes back when it is this fiber's turn again.
-inline void pause() {
+// From the fiber that runs to the scheduler; comes back when all it waits for are there.
+inline void pause(State state) {
   void* fake = nullptr;
   Fiber& self = *block->running;
-  leave(self.done ? nullptr : &fake, block->stack_of_scheduler, block->bytes_of_scheduler);
+  self.state = state;
+  leave(self.state == State::kDone ? nullptr : &fake, block->stack_of_scheduler, block->bytes_of_scheduler);
   swapcontext(&self.context, &block->scheduler);
   arrive(fake, &block->stack_of_scheduler, &block->bytes_of_scheduler);
 }
@@ -132,8 +156,8 @@ inline void pause() {
 inline void enter() {
   arrive(nullptr, &block->stack_of_scheduler, &block->bytes_of_scheduler);
   block->body();
-  block->running->done = true;
-  pause();
+  if (!block->running->copies.empty()) std::abort();
+  pause(State::kDone);
 }
 
 inline void resume(Fiber& fiber) {
@@ -145,6 +169,22 @@ inline void resume(Fiber& fiber) {
   arrive(fake, nullptr, nullptr);
 }
 
+// Lets those warps go on whose threads all wait for each other; whether there were any. Aborts where
+// only some of a warp do.
+inline bool release_warps(Block& self) {
+  bool any = false;
+  for (std::size_t from = 0; from < self.fibers.size(); from += kLanes) {
+    std::size_t const end = min(from + kLanes, self.fibers.size());
+    std::size_t waiting = 0;
+    for (std::size_t i = from; i < end; ++i) waiting += self.fibers[i].state == State::kAtWarp;
+    if (waiting == 0) continue;
+    if (waiting != end - from) std::abort();
+    for (std::size_t i = from; i < end; ++i) self.fibers[i].state = State::kReady;
+    any = true;
+  }
+  return any;
+}
+
 // One block, from barrier to barrier. Aborts where some threads wait at a barrier and others ended.
 inline void run_block(Block& self, dim3 shape) {
   block = &self;
@@ -154,7 +194,7 @@ inline void run_block(Block& self, dim3 shape) {
   for (std::size_t i = 0; i < count; ++i) {
     Fiber& fiber = self.fibers[i];
     if (!fiber.stack) fiber.stack.reset(new char[kStack]);
-    fiber.done = false;
+    fiber.state = State::kReady;
     unsigned const at = static_cast<unsigned>(i);
     fiber.thread = dim3(at % shape.x, at / shape.x % shape.y, at / shape.x / shape.y);
     getcontext(&fiber.context);
@@ -164,9 +204,16 @@ inline void run_block(Block& self, dim3 shape) {
     makecontext(&fiber.context, enter, 0);
   }
   for (std::size_t ended = 0; ended < count;) {
-    for (std::size_t i = 0; i < count; ++i) resume(self.fibers[reversed ? count - 1 - i : i]);
+    for (std::size_t i = 0; i < count; ++i) {
+      Fiber& next = self.fibers[reversed ? count - 1 - i : i];
+      if (next.state == State::kReady) resume(next);
+    }
+    if (release_warps(self)) continue;
     ended = 0;
-    for (Fiber const& fiber : self.fibers) ended += fiber.done;
+    for (Fiber& fiber : self.fibers) {
+      ended += fiber.state == State::kDone;
+      if (fiber.state == State::kAtBlock) fiber.state = State::kReady;
+    }
     if (ended != 0 && ended != count) std::abort();
   }
 }
@@ -178,12 +225,21 @@ void call(void (*kernel)(A...), void** arguments, std::index_sequence<I...>) {
 
 }  // namespace cuda_on_cpu
 
-inline void __syncthreads() { cuda_on_cpu::pause(); }
+inline void __syncthreads() { cuda_on_cpu::pause(cuda_on_cpu::State::kAtBlock); }
 
 // The host's part.
 using cudaStream_t = void*;
 using cudaError_t = int;
 constexpr cudaError_t cudaErrorInvalidConfiguration = 9;
+
+struct cudaFuncAttributes {
+  int ptxVersion;
+};
+template <typename F>
+cudaError_t cudaFuncGetAttributes(cudaFuncAttributes* to, F*) {
+  to->ptxVersion = CUDA_ON_CPU_ARCH / 10;
+  return 0;
+}
 
 template <typename... A>
 cudaError_t cudaLaunchKernel(void (*kernel)(A...), dim3 grid, dim3 shape, void** arguments,
@@ -209,5 +265,7 @@ cudaError_t cudaLaunchKernel(void (*kernel)(A...), dim3 grid, dim3 shape, void**
       }
   return 0;
 }
+
+#include "products.h"
 
 #endif
