@@ -35,7 +35,7 @@ def computed_sizes(node: gs.Node, index: int, inputs: Sequence[Facts]) -> Sizes 
     if node.domain not in (None, "", "ai.onnx") or not inputs:
         return None
     if node.op in ELEMENTWISE:
-        return _broadcast([facts.sizes for facts in inputs])
+        return broadcast([facts.sizes for facts in inputs])
     rule = _RULES.get(node.op)
     if rule is None or (index and node.op != "Split"):
         return None
@@ -74,7 +74,8 @@ def target_sizes(before: Sizes, target: Sequence[Size], *, zero_copies: bool) ->
     return tuple(sizes) if len(sizes) == len(found) else None
 
 
-def _broadcast(all_sizes: Sequence[Sizes | None]) -> Sizes | None:
+def broadcast(all_sizes: Sequence[Sizes | None]) -> Sizes | None:
+    """The sizes of what broadcasts; None where those of a part are unknown."""
     if any(sizes is None for sizes in all_sizes):
         return None
     known = [sizes for sizes in all_sizes if sizes is not None]
@@ -175,6 +176,15 @@ def _reshape(node: gs.Node, inputs: Sequence[Facts]) -> Sizes | None:
     return target_sizes(x, list(target), zero_copies=not node.attrs.get("allowzero", 0))
 
 
+def _expand(node: gs.Node, inputs: Sequence[Facts]) -> Sizes | None:
+    target = inputs[1].numbers
+    if target is None or target.ndim != 1 or target.dtype != object:
+        return None
+    if any((size.least or 0) < 1 for size in target):
+        return None
+    return broadcast([inputs[0].sizes, tuple(target)])
+
+
 def _axes(node: gs.Node, inputs: Sequence[Facts]) -> list[int] | None:
     if "axes" in node.attrs:
         return [int(axis) for axis in node.attrs["axes"]]
@@ -227,7 +237,7 @@ def _matmul(node: gs.Node, inputs: Sequence[Facts]) -> Sizes | None:
     x, y = inputs[0].sizes, inputs[1].sizes
     if x is None or y is None or len(x) < 2 or len(y) < 2:
         return None
-    batch = _broadcast([x[:-2], y[:-2]])
+    batch = broadcast([x[:-2], y[:-2]])
     return None if batch is None else (*batch, x[-2], y[-1])
 
 
@@ -249,6 +259,7 @@ _RULES: dict[str, Rule] = {
     "Squeeze": _squeeze,
     "Unsqueeze": _unsqueeze,
     "Flatten": _flatten,
+    "Expand": _expand,
     "Gather": _gather,
     "MatMul": _matmul,
     "Gemm": _gemm,
