@@ -15,12 +15,12 @@ import onnx.shape_inference
 from deploy.artifacts.model import Decision, Model, copy_proto, graphs, tensor_spec
 from deploy.errors import ModelError, nearest, one_line
 from deploy.loading.convert_opset import LOWEST_OPSET, convert_opset
+from deploy.loading.default_inputs import IR_WITHOUT_WEIGHT_INPUTS, default_inputs, kept_default
 from deploy.loading.external_data import embed_external_data
 from deploy.loading.shapes import apply_shapes
 from deploy.loading.weights import check_weights
 from deploy.plugin.ops import expand_plugins
 
-_IR_WITHOUT_WEIGHT_INPUTS = 4
 _IR_EVERYWHERE = 10
 _KNOWN_DOMAINS = ("", "ai.onnx", "ai.onnx.ml", "com.microsoft")
 
@@ -67,9 +67,12 @@ def load(source: Model, shapes: Mapping[str, tuple[int | None, ...]] | None = No
         raise ModelError(f"{source.name}: the graph has no outputs; export the model again")
     _check_domains(proto, source.name)
     _check_opset(proto, source.name)
+    defaults = default_inputs(proto)
     if _keep_real_inputs(proto):
         reason = "weights listed among the inputs, as before IR version 4, are constants"
-        decisions.append(_note("inputs", source.name, reason))
+        decisions.append(
+            _note("inputs", source.name, kept_default(defaults) if defaults else reason)
+        )
     if _sort(proto, source.name):
         decisions.append(_note("sort", source.name, "nodes were not in topological order"))
     check_weights(proto, source.name)
@@ -136,7 +139,7 @@ def _keep_real_inputs(proto: onnx.ModelProto) -> bool:
     """Take weights off the list of inputs, where old exporters had to put them."""
     weights = {tensor.name for tensor in proto.graph.initializer}
     kept = [value for value in proto.graph.input if value.name not in weights]
-    proto.ir_version = max(proto.ir_version, _IR_WITHOUT_WEIGHT_INPUTS)
+    proto.ir_version = max(proto.ir_version, IR_WITHOUT_WEIGHT_INPUTS)
     if len(kept) == len(proto.graph.input):
         return False
     copies = [onnx.ValueInfoProto.FromString(value.SerializeToString()) for value in kept]

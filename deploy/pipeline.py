@@ -29,6 +29,7 @@ from deploy.judge import limits_for
 from deploy.ladder.of_build import build_ladder
 from deploy.line import Built, Job, Judged, Line
 from deploy.load import load, read
+from deploy.loading.default_inputs import default_inputs, kept_default
 from deploy.no_effect import no_effect, nothing_narrow, unnamed_fusions, unread
 from deploy.nvidia.device import around_samples, check_sizes, device_build, judged_as
 from deploy.package import Findings, check_output, package
@@ -128,6 +129,8 @@ class _Build:
         wanted = quantized_as(wanted, self.precision)
         target, absent = judged_as(wanted, self.precision)
         loaded = line.model("load", line.source, lambda m: load(m, recipe.shape), recipe.shape)
+        if defaults := default_inputs(line.source.proto):
+            line.job.progress.caution(kept_default(defaults))
         graphs = {"source": line.source, "loaded": loaded}
         if recipe.fold_input:
             loaded = graphs["rawinput"] = self.raw_input(loaded)

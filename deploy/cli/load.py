@@ -20,10 +20,14 @@ from deploy.cli.terminal import print_json
 def command(model: Path, output: Path | None, as_json: bool, **flags: Any) -> None:
     """Check MODEL and say what goes in and out."""
     from deploy.load import load, read
+    from deploy.loading.default_inputs import default_inputs, kept_default
     from deploy.recipe import Recipe
 
     recipe = Recipe.read(None, options.recipe_flags(flags))
-    loaded = load(read(model), recipe.shape)
+    source = read(model)
+    loaded = load(source, recipe.shape)
+    if defaults := default_inputs(source.proto):
+        click.echo(f"warning  {kept_default(defaults)}", err=True)
     for spec in loaded.inputs:
         click.echo(f"input   {spec}")
     for spec in loaded.outputs:

@@ -1,6 +1,6 @@
 """A channel shuffle that no depthwise convolution reads, as one plugin kernel.
 
-    Reshape -> Transpose -> Reshape   =>   ChannelShuffle
+    Reshape -> Transpose -> Reshape | Gather of all channels   =>   ChannelShuffle
 
 One copy by whole planes instead of a transposition of a five-dimensional tensor. It moves as many
 bytes, so it saves nothing where the vendor's compiler sees through the three: OpenVINO and TensorRT
@@ -18,8 +18,8 @@ from deploy.surgery.shuffle_pattern import shuffle_before
 
 
 def plugin_channel_shuffle(node: gs.Node) -> Replace | Skip | None:
-    """Replace the shuffle that this Reshape ends."""
-    shuffle = shuffle_before(node.outputs[0]) if node.op == "Reshape" else None
+    """Replace the shuffle that this node ends."""
+    shuffle = shuffle_before(node.outputs[0]) if node.op in ("Reshape", "Gather") else None
     if shuffle is None:
         return None
     if shuffle.groups == 1:

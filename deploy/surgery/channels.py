@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import onnx_graphsurgeon as gs
 
+from deploy.surgery.factored import picked_channels
 from deploy.surgery.graph import constant, producer
 
 _UNARY = (
@@ -19,8 +18,6 @@ _UNARY = (
 _WITH_CONSTANTS = ("BatchNormalization", "InstanceNormalization", "PRelu", "Clip")
 _ARITHMETIC = ("Mul", "Add", "Sub", "Div")
 _PER_TENSOR = ("QuantizeLinear", "DequantizeLinear")
-# elements that are numbered to see through a shuffle which mixes channels with pixels
-_MOST_NUMBERED = 1 << 20
 
 
 def channel_count(tensor: gs.Tensor) -> int | None:
@@ -222,66 +219,7 @@ def _gather(node: gs.Node) -> list[np.ndarray] | None:
 
 
 def _shuffle(node: gs.Node) -> list[np.ndarray] | None:
-    """The permutation of a shuffle, by moving numbered elements through its three nodes."""
+    """The permutation of a shuffle, seen through its three nodes."""
     chain = shuffle_of(node)
-    if chain is None:
-        return None
-    first, transpose, last = chain
-    shapes = [first.inputs[0].shape, first.outputs[0].shape, last.outputs[0].shape]
-    if any(shape is None for shape in shapes) or not _same_map(shapes[0], shapes[2]):
-        return None
-    # two samples, where the batch is free, show a shuffle that would mix them
-    static = isinstance(shapes[0][0], int)
-    batch = int(shapes[0][0]) if static else 2
-    whole = [batch, *shapes[0][1:]]
-    if len(whole) < 3 or not all(isinstance(size, int) and size > 0 for size in whole):
-        return None
-    inner, perm = _free_as_rest(shapes[1]), _permutation(transpose, len(shapes[1]))
-    count = int(whole[1])
-    if inner is None:
-        return None
-    whole, inner, perm = _without_space(whole, inner, perm)
-    size = int(np.prod(whole))
-    if size > _MOST_NUMBERED or not _divides(size, inner):
-        return None
-    x = np.arange(size).reshape(whole)
-    y = x.reshape(inner).transpose(perm).reshape(whole)
-    order = y[0].reshape(count, -1)[:, 0] // x[0, 0].size
-    return [order] if order.max() < count and np.array_equal(y, x[:, order]) else None
-
-
-def _same_map(before: Sequence[object], after: Sequence[object]) -> bool:
-    """Whether a shuffle ends in the sizes it began with; a free batch may have another name."""
-    free = [not isinstance(shape[0], int) for shape in (before, after)]
-    batch = free[0] == free[1] and (free[0] or before[0] == after[0])
-    return batch and list(before[1:]) == list(after[1:])
-
-
-def _permutation(transpose: gs.Node, rank: int) -> list[int]:
-    """Its axes; without the attribute they are reversed."""
-    return list(transpose.attrs.get("perm", range(rank - 1, -1, -1)))
-
-
-def _without_space(
-    whole: list[int], inner: list[int], perm: list[int]
-) -> tuple[list[int], list[int], list[int]]:
-    """The same shuffle on one pixel, where the last axes hold the space and stay last."""
-    space, kept, axes = int(np.prod(whole[2:])), 1, 0
-    while kept < space and axes < len(inner) and perm[-1 - axes] == len(inner) - 1 - axes:
-        kept *= inner[-1 - axes]
-        axes += 1
-    if kept != space or axes == 0:
-        return whole, inner, perm
-    rest = len(inner) - axes
-    return [*whole[:2], 1], [*inner[:rest], 1], [*perm[:rest], rest]
-
-
-def _free_as_rest(shape: Sequence[object]) -> list[int] | None:
-    """A shape with its one unknown size as -1; None when there are several."""
-    sizes = [size if isinstance(size, int) and size > 0 else -1 for size in shape]
-    return sizes if sizes.count(-1) <= 1 else None
-
-
-def _divides(total: int, shape: Sequence[int]) -> bool:
-    known = int(np.prod([size for size in shape if size > 0]))
-    return total % known == 0 if -1 in shape else total == known
+    order = None if chain is None else picked_channels(chain)
+    return None if order is None else [order]

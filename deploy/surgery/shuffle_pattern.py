@@ -21,7 +21,7 @@ class ShuffleDepthwise:
     """depthwise(shuffle(x)), kernel and stride those of `conv`.
 
     x: float[N, C, H, W], before the shuffle; groups: how many groups the shuffle interleaves, 1..C;
-    inside: Reshape, Transpose, Reshape and `conv`, in order.
+    inside: the nodes of the shuffle and `conv`, in order.
     """
 
     x: gs.Tensor
@@ -50,22 +50,24 @@ def shuffle_depthwise(node: gs.Node) -> ShuffleDepthwise | None:
 
 @dataclass(frozen=True)
 class Shuffle:
-    """A channel shuffle: of `x`, of how many groups, by which Reshape, Transpose, Reshape."""
+    """A channel shuffle: of `x`, of how many groups, by which Reshape, Transpose, Reshape, or by
+    which Gather."""
 
     x: gs.Tensor
     groups: int
-    chain: tuple[gs.Node, gs.Node, gs.Node]
+    chain: tuple[gs.Node, ...]
 
 
 def shuffle_before(tensor: gs.Tensor) -> Shuffle | None:
     """The shuffle that a tensor comes out of; None when it comes out of something else."""
     last = producer(tensor)
-    chain = shuffle_of(last) if last is not None else None
-    moved = moved_channels(last) if last is not None else None
-    groups = None if moved is None else _groups(moved[0])
-    if chain is None or groups is None:
+    if last is None or last.op not in ("Reshape", "Gather"):
         return None
-    return Shuffle(chain[0].inputs[0], groups, chain)
+    chain, moved = shuffle_of(last) or (last,), moved_channels(last)
+    x = chain[0].inputs[0]
+    # a Gather may also take some of them
+    groups = None if moved is None or len(moved[0]) != channel_count(x) else _groups(moved[0])
+    return None if groups is None else Shuffle(x, groups, chain)
 
 
 def _groups(order: np.ndarray) -> int | None:

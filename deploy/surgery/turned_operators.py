@@ -29,14 +29,14 @@ _NAMES = (
     "Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid "
     "Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor"
 )
-_ELEMENTWISE = frozenset(_NAMES.split())
+ELEMENTWISE = frozenset(_NAMES.split())
 
 
 def turned(node: gs.Node, perm: Order) -> Turned | Skip | None:
     """The node for data without the Transpose by `perm`; None for ops with their own layout."""
     if node.domain not in (None, "", "ai.onnx"):
         return None
-    handler = _elementwise if node.op in _ELEMENTWISE else _HANDLERS.get(node.op)
+    handler = _elementwise if node.op in ELEMENTWISE else _HANDLERS.get(node.op)
     if handler is None:
         return None
     if any(rank(value) is None for value in (*node.inputs, *node.outputs) if not value.is_empty()):

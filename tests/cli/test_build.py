@@ -531,3 +531,22 @@ def test_the_report_keeps_every_stage_of_a_raw_image_build(deploy: Deploy, here:
     ]
     assert report["model"]["inputs"] == ["image uint8[N,8,8,1]"]
     assert "fold_input" in {row["rule"] for row in report["decisions"]}
+
+
+def test_an_input_with_a_default_is_said(
+    deploy: Deploy, tmp_path: Path, digits: Path, data: tuple[str, ...]
+) -> None:
+    """It becomes a constant, on the terminal and in the report."""
+    proto = onnx.load(digits / "digits.onnx")
+    weight = proto.graph.initializer[0]
+    proto.graph.input.append(
+        onnx.helper.make_tensor_value_info(weight.name, weight.data_type, list(weight.dims))
+    )
+    onnx.save(proto, tmp_path / "default.onnx")
+    said = "1 input has a default and is a constant of the engine from here on"
+    out = tmp_path / "out"
+    ran = deploy("build", tmp_path / "default.onnx", "--fp32", *data[2:], *SMALL, "-o", out)
+    assert ran.code == 0
+    assert re.search(rf"  warning +{said}: '{re.escape(weight.name)}'", ran.err)
+    assert said in (out / "report.html").read_text(encoding="utf-8")
+    assert said in deploy("load", tmp_path / "default.onnx").err

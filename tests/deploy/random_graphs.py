@@ -207,8 +207,34 @@ def spelled(draw: Draw, x: Value, shape: Sequence[Dim]) -> list[int]:
     return [d for d in dims if d is not None]
 
 
+def computed(draw: Draw, s: Sketch, x: Value, shape: Sequence[Dim]) -> Value:
+    """The argument of a Reshape as exporters write x.size(): Shape, Gather, Mul, Div, Concat."""
+    sizes = s.emit("Shape", [x], ([x.rank], "int64", COPIED))[0]
+    parts: list[Value | str] = []
+    left = draw(st.sampled_from([None, *range(len(shape))]))
+    for axis, size in enumerate(shape):
+        if axis == left:
+            parts.append(s.integers([-1]))
+            continue
+        wanted = BATCH if isinstance(size, str) else size
+        same = [i for i, d in enumerate(x.shape) if d == size]
+        parted = [i for i, d in enumerate(x.shape) if isinstance(d, int) and d % wanted == 0]
+        if not isinstance(size, str) and (not (same or parted) or draw(st.booleans())):
+            parts.append(s.integers([size]))
+            continue
+        source = draw(st.sampled_from(same or parted))
+        taken = s.emit("Gather", [sizes, s.integers([source])], ([1], "int64", COPIED))[0]
+        if source not in same:
+            by = s.integers([x.sizes[source] // wanted])
+            taken = s.emit("Div", [taken, by], ([1], "int64", COPIED))[0]
+        parts.append(taken)
+    return s.emit("Concat", parts, ([len(shape)], "int64", COPIED), axis=0)[0]
+
+
 def reshaped(draw: Draw, s: Sketch, x: Value, shape: Sequence[Dim]) -> Value:
-    argument = s.integers(spelled(draw, x, shape))
+    argument: Value | str = s.integers(spelled(draw, x, shape))
+    if draw(st.sampled_from([False, False, False, False, False, True])):
+        argument = computed(draw, s, x, shape)
     return s.emit("Reshape", [x, argument], (shape, x.dtype, x.noise))[0]
 
 

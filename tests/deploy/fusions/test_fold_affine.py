@@ -444,3 +444,42 @@ def test_a_channel_that_no_input_brings_to_life_folds() -> None:
     values["k"][1] = 3e-15
     text = "g (float[N,3,8,6] x) => (float[N,4,8,6] y) { c = Conv(x, w) y = Mul(c, k) }"
     assert_fuses(model_from(text, values), FOLD, ["Conv"])
+
+
+def far(channels: int, mean: float, **changed: np.ndarray) -> dict[str, np.ndarray]:
+    """A BatchNormalization of spread 1 around 0 whose second channel has that mean."""
+    ones = np.ones(channels, np.float32)
+    means = np.where(np.arange(channels) == 1, mean, 0).astype(np.float32)
+    return {"gamma": ones, "beta": 0 * ones, "mean": means, "var": ones, **changed}
+
+
+def test_skips_a_batchnorm_that_leaves_little_of_what_it_subtracts() -> None:
+    """The Conv's bias is as far away: folded, other digits are lost than were before."""
+    values = far(4, 1e5)
+    model = conv(BN, {**values, "b": values["mean"]})
+    reason = r"subtracts 9999\d(\.\d+)? and leaves about 1: the digits that this cancels"
+    assert_skips(model, FOLD, reason)
+
+
+@pytest.mark.parametrize(
+    ("mean", "changed"),
+    [
+        (160.0, {}),  # 168 roundings of 2^-24 are 1e-5
+        (1e5, {"beta": np.float32([1, -1e5, 1, 1])}),  # what is left is as large
+        (1e5, {"var": np.float32([1, 1e9, 1, 1])}),  # the spread of the data is
+    ],
+)
+def test_a_batchnorm_far_from_zero_folds_where_no_digits_go(
+    mean: float, changed: dict[str, np.ndarray]
+) -> None:
+    assert_fuses(conv(BN, far(4, mean, **changed)), FOLD, ["Conv"])
+
+
+def test_a_pruned_channel_is_no_reason() -> None:
+    """Its weights are 0, so that the mean is its bias and nothing is rounded."""
+    weights = weight(4, 3, 3, 3)
+    weights[1] = 0
+    values = far(4, 1e5, var=np.float32([1, 0, 1, 1]))
+    text = f"g (float[N,3,8,6] x) => (float[N,4,6,4] y) {{ c = Conv(x, w, b) {BN} }}"
+    model = model_from(text, {"w": weights, **values, "b": values["mean"]})
+    assert_fuses(model, FOLD, ["Conv"])

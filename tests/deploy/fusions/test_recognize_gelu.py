@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from helpers import MODELS, assert_fuses, assert_skips, model_from, ops
+from helpers import MODELS, assert_fuses, assert_skips, model_from, ops, weight
 
 from deploy.artifacts.model import Model
 from deploy.fuse import fuse
+from deploy.target import Target
 
 NAME = "recognize_gelu"
 CONSTANTS = {
@@ -127,3 +128,14 @@ def test_minilm_has_six() -> None:
     loaded = load(Model.load(MODELS / "minilm_l6_trim_fp16stored.onnx"), shapes)
     fused = fuse(loaded, [NAME])
     assert (ops(fused).count("Gelu"), ops(fused).count("Erf"), fused.opset) == (6, 0, 20)
+
+
+@pytest.mark.parametrize("target", ["cpu", "intel-gpu", "arm-cpu"])
+def test_a_target_recognizes_it_before_its_half_folds_into_the_layer_behind(target: str) -> None:
+    """x * (1 + erf(x / sqrt(2))) * 0.5, as PyTorch's legacy exporter writes it."""
+    text = """g (float[N,4,5,3] x) => (float[N,6,5,3] y)
+      <float root = {1.4142135}, float one = {1}, float half = {0.5}> {
+        d = Div (x, root) e = Erf (d) a = Add (e, one) m = Mul (x, a) h = Mul (m, half)
+        y = Conv (h, w) }"""
+    fused = fuse(model_from(text, {"w": weight(6, 4, 1, 1)}), Target.load(target).fusions)
+    assert ops(fused) == ["Gelu", "Conv"]

@@ -32,6 +32,27 @@ def test_every_spelling_fuses(body: str) -> None:
     assert [d.bytes_saved for d in fused.decisions] == [(maps - 2) * 4 * (4 * 7)]
 
 
+ABOVE = "s = Softplus(x) b = Greater(x, one) w = Where(b, x, s) t = Tanh(w) y = Mul(x, t)"
+
+
+def test_a_softplus_that_is_linear_above_a_threshold() -> None:
+    """As PyTorch's dynamo exporter writes F.softplus."""
+    assert_fuses(model(ABOVE, one=20.0), NAME, ["Mish"])
+
+
+@pytest.mark.parametrize(
+    ("body", "threshold"),
+    [
+        (ABOVE, 2.0),
+        (ABOVE.replace("w = Where(b, x", "n = Neg(x) w = Where(b, n"), 20.0),
+        (ABOVE.replace("Greater", "Less"), 20.0),
+    ],
+)
+def test_another_choice_is_none(body: str, threshold: float) -> None:
+    kept = model(body, one=threshold)
+    assert "Mish" not in ops(fuse(kept, [NAME]))
+
+
 def test_float16_fuses() -> None:
     assert_fuses(model(SPELLINGS[0], dtype="float16"), NAME, ["Mish"], rtol=2e-3)
 

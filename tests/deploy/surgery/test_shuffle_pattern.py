@@ -53,6 +53,24 @@ def test_what_is_something_else(tail: str) -> None:
     assert found(shuffled(3, tail)) == []
 
 
+@pytest.mark.parametrize(
+    ("order", "groups"),
+    [
+        ([0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 7, 11], 3),
+        ([0, 4, 8, 1, 5, 9, 2, 6, 10, 3, 11, 7], None),  # no shuffle
+        ([0, 6, 1, 7], None),  # of some channels
+    ],
+)
+def test_a_gather_of_interleaved_channels(order: list[int], groups: int | None) -> None:
+    """What `shuffle_to_gather` leaves where the sizes of the map are free."""
+    count = len(order)
+    text = f"""g (float[N,12,H,W] x) => (float[N,{count},A,B] y)
+      <int64[{count}] order = {{{", ".join(map(str, order))}}}>
+      {{ m = Gather <axis = 1> (x, order) y = Conv <group = {count}> (m, w) }}"""
+    model = model_from(text, {"w": weight(count, 1, 3, 3)})
+    assert [pattern.groups for pattern in found(model)] == ([groups] if groups else [])
+
+
 def test_shufflenetv1_keeps_only_such_patterns() -> None:
     """All that the grouped convolutions force: every shuffle left has a depthwise behind it."""
     path = MODELS / "shufflenetv1_0.5g3_cifar10.onnx"
