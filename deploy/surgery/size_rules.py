@@ -13,8 +13,8 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploy.surgery.axis_order import permutation
+from deploy.surgery.elementwise import ELEMENTWISE
 from deploy.surgery.size import Size, Unknown, product
-from deploy.surgery.turned_operators import ELEMENTWISE
 
 Sizes = tuple[Size, ...]
 

@@ -17,19 +17,11 @@ import numpy as np
 import onnx_graphsurgeon as gs
 
 from deploy.surgery.axis_order import Order, inverse
+from deploy.surgery.elementwise import ELEMENTWISE
 from deploy.surgery.graph import constant, rank
 from deploy.surgery.last_axis import turned_matmul, turned_normalization, turned_reshape
 from deploy.surgery.rewrite import Skip
 from deploy.surgery.turned import CAREFUL, Turned
-
-_NAMES = (
-    "Abs Acos Acosh Add And Asin Asinh Atan Atanh BitShift BitwiseAnd BitwiseNot BitwiseOr "
-    "BitwiseXor Cast Ceil Celu Clip Cos Cosh Div Elu Equal Erf Exp Floor Gelu Greater "
-    "GreaterOrEqual HardSigmoid HardSwish Identity IsInf IsNaN LeakyRelu Less LessOrEqual Log "
-    "Max Mean Min Mish Mod Mul Neg Not Or PRelu Pow Reciprocal Relu Round Selu Shrink Sigmoid "
-    "Sign Sin Sinh Softplus Softsign Sqrt Sub Sum Swish Tan Tanh ThresholdedRelu Where Xor"
-)
-ELEMENTWISE = frozenset(_NAMES.split())
 
 
 def turned(node: gs.Node, perm: Order) -> Turned | Skip | None:
