@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Callable
+from contextlib import redirect_stdout
 from typing import Any, TypeVar
 
 import click
+
+from deploy.cli.terminal import JSON_STREAM
 
 F = TypeVar("F", bound=Callable[..., Any])
 _PRECISIONS = ("int8", "fp8", "fp16", "bf16", "fp32")
@@ -182,8 +186,22 @@ plugin_path_option = click.option(
 fusion_path_option = click.option(
     "--fusion-path", multiple=True, metavar="FILE", help="A fusion of yours that the target names."
 )
+
+
+def _words_aside(context: click.Context, _: click.Parameter, asked: bool) -> bool:
+    """With --json, words go to standard error: what reads standard output parses all of it."""
+    if asked:
+        context.meta[JSON_STREAM] = sys.stdout
+        context.with_resource(redirect_stdout(sys.stderr))
+    return asked
+
+
 json_option = click.option(
-    "--json", "as_json", is_flag=True, help="Print one JSON object as the last line."
+    "--json",
+    "as_json",
+    is_flag=True,
+    callback=_words_aside,
+    help="Print one JSON object on standard output, and words on standard error.",
 )
 
 

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     from rich.progress import Progress as Bar
     from rich.progress import TaskID
 
+# where --json writes, kept in click's context
+JSON_STREAM = "deploy.json_stream"
+
 
 class Terminal(Progress):
     """One line per finished stage, and a bar meanwhile where standard error is a terminal."""
@@ -60,5 +63,6 @@ class Terminal(Progress):
 
 
 def print_json(value: dict[str, Any]) -> None:
-    """One JSON object on one line of standard output."""
-    click.echo(json.dumps(value, sort_keys=True, allow_nan=False))
+    """One JSON object on one line, alone on standard output (`options.json_option`)."""
+    stream = click.get_current_context().meta[JSON_STREAM]
+    click.echo(json.dumps(value, sort_keys=True, allow_nan=False), file=stream)

@@ -27,8 +27,8 @@ class Ran:
 
     @property
     def json(self) -> dict[str, Any]:
-        """The last line of standard output, parsed."""
-        return json.loads(self.out.splitlines()[-1])  # type: ignore[no-any-return]
+        """Standard output, all of it."""
+        return json.loads(self.out)  # type: ignore[no-any-return]
 
     @property
     def errors(self) -> list[str]:

@@ -19,7 +19,7 @@ def test_json_has_the_graph_after_fusion_and_as_it_came(deploy: Deploy, digits: 
     ran = deploy(
         "analyze", digits / "digits.onnx", "--target", "jetson-nano", "--target", "cpu", "--json"
     )
-    assert (ran.code, ran.err) == (0, "")
+    assert ran.code == 0
     found = ran.json
     for graph in (found, found["original"]):
         assert set(graph["total"]) >= {"flops", "bytes", "intensity", "layers"}
@@ -74,8 +74,8 @@ def test_probe_takes_the_place_of_the_file(
     assert probe.probe is not rows
     command = ("analyze", digits / "digits.onnx", "--target", "cpu", "--target", "rpi3", "--probe")
     ran = deploy(*command, "--json")
-    assert "measured on Test CPU, 1 thread: fp32 1.00 GFLOP/s, int8 4.00 GFLOP/s" in ran.out
-    assert "cpu: this machine's CPU, through OpenVINO, measured on Test CPU" in ran.out
+    assert "measured on Test CPU, 1 thread: fp32 1.00 GFLOP/s, int8 4.00 GFLOP/s" in ran.err
+    assert "cpu: this machine's CPU, through OpenVINO, measured on Test CPU" in ran.err
     cpu, pi = (ran.json["targets"][name] for name in ("cpu", "rpi3"))
     assert cpu["peak_flops"] == {"fp32": 6e9, "int8": 24e9}
     assert cpu["bandwidth_bytes_per_s"] == 2e9
@@ -116,6 +116,6 @@ def test_what_is_not_counted_is_no_base_of_a_gain(deploy: Deploy, tmp_path: Path
     ran = deploy("analyze", tmp_path / "if.onnx")
     assert ran.code == 0
     (note,) = (line for line in ran.out.splitlines() if line.startswith("note: original: 1 layers"))
-    assert "no gain is said" in note and "bodies of If" in note
+    assert "no gain is said" in note and "or with a body" in note and "(If -> y)" in note
     (row,) = (line for line in ran.out.splitlines() if line.split()[:1] == ["fp32"])
     assert "x " not in row.partition("by memory")[0]

@@ -299,7 +299,7 @@ class TestGate:
             r"out\.failed, see report\.html",
             ran.errors[0],
         ), ran.errors[0]
-        figures = json.loads(ran.out.splitlines()[-1])
+        figures = json.loads(ran.out)
         assert (figures["bundle"], figures["passed"]) == ("out.failed", False)
         assert files_of(Path("out")) == before
         failed = Bundle.load(Path("out.failed"))

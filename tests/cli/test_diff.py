@@ -32,9 +32,9 @@ def test_says_what_matters_and_writes_the_page(
 ) -> None:
     ran = deploy("diff", *two, "-o", tmp_path / "diff.html", "--json")
     assert ran.code == 0
-    assert "Another precision: fp32, then int8." in ran.out
-    assert "layers went from fp32 to INT8" in ran.out
-    assert f"report  {tmp_path / 'diff.html'}" in ran.out
+    assert "Another precision: fp32, then int8." in ran.err
+    assert "layers went from fp32 to INT8" in ran.err
+    assert f"report  {tmp_path / 'diff.html'}" in ran.err
     assert ran.json["inputs"]["comparable"]
     assert ran.json["results"]["outputs"][0]["change"] < -20
     page = (tmp_path / "diff.html").read_text(encoding="utf-8")

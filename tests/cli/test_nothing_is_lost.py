@@ -154,8 +154,8 @@ def test_an_input_that_nothing_reads(deploy: Deploy, here: Path) -> None:
 def test_figures_of_another_device_are_not_given_as_its_own(deploy: Deploy, here: Path) -> None:
     ran = deploy("build", "digits.onnx", "--fp32", "--target", "rpi3", "-o", "out", "--json")
     assert ran.code == 0
-    assert "on this machine, not on rpi3" in ran.out
-    assert "consider --" not in ran.out
+    assert "on this machine, not on rpi3" in ran.err
+    assert "consider --" not in ran.err
     assert ran.json["on_target"] is False
 
 

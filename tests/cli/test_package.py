@@ -22,7 +22,7 @@ def test_a_bundle_becomes_a_repository_and_is_checked(
 ) -> None:
     made = deploy("package", built, "--format", "triton", "-o", "repository", "--json")
     assert made.code == 0, made.err
-    assert "run        docker run --rm" in made.out
+    assert "run        docker run --rm" in made.err
     assert made.json["format"] == "triton"
     assert "tritonserver --model-repository=/models" in made.json["command"]
     checked = deploy("package", "--check", "repository")

@@ -44,7 +44,7 @@ def mine(root: Path, name: str = "my_shuffle", **changes: str) -> Path:
 def test_list(tmp_path: Path) -> None:
     result = called("list", "--plugin-path", mine(tmp_path), "--json")
     assert result.exit_code == 0, result.output
-    rows = {row["name"]: row for row in json.loads(result.output.splitlines()[-1])["plugins"]}
+    rows = {row["name"]: row for row in json.loads(result.stdout)["plugins"]}
     assert set(rows) == {*registry.names("plugin")}
     assert rows["my_shuffle"]["parts"] == ["expansion", "NumPy truth"]
     assert rows["my_shuffle"]["folder"] == str(tmp_path / "my_shuffle")
@@ -73,7 +73,7 @@ def test_several_paths(tmp_path: Path) -> None:
 def test_check_of_a_users_plugin(tmp_path: Path) -> None:
     result = called("check", "my_shuffle", "--plugin-path", mine(tmp_path), "--json")
     assert result.exit_code == 0, result.output
-    findings = json.loads(result.output.splitlines()[-1])["findings"]
+    findings = json.loads(result.stdout)["findings"]
     assert {f["what"]: f["outcome"] for f in findings} == {
         "shape rule": "ok",
         "expansion": "ok",
@@ -111,7 +111,7 @@ def test_build_for_openvino(tmp_path: Path) -> None:
     if result.exception is not None and "install" in str(result.exception):
         pytest.skip(f"OpenVINO extensions can't be compiled here: {result.exception}")
     assert result.exit_code == 0, result.output
-    made = json.loads(result.output.splitlines()[-1])
+    made = json.loads(result.stdout)
     assert made == {"output": [str(out / "libchannel_shuffle.so")], "plugins": ["channel_shuffle"]}
     assert (out / "libchannel_shuffle.so").is_file()
 

@@ -30,7 +30,7 @@ def test_one_says_how_far_it_was_proven(
     deploy: Deploy, name: str, proven: str, remains: str
 ) -> None:
     ran = deploy("targets", name, "--json")
-    said = {line.split(":")[0]: line for line in ran.out.splitlines() if ":" in line}
+    said = {line.split(":")[0]: line for line in ran.err.splitlines() if ":" in line}
     assert f"proven: {proven}. " in said["proven"]
     assert remains in said["remains"]
     assert ran.json["targets"][0]["proven"] in ("api", "compiler", "predicted", "device")
