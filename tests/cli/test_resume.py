@@ -349,7 +349,7 @@ class TestRanges:
         before = Path("ranges.json").stat()
         again = deploy(*self.CALIBRATE, "--samples", 12)
         assert (again.code, again.json["reused"]) == (0, True)
-        assert "(reused)" in again.out
+        assert "(reused)" in again.err
         assert Path("ranges.json").stat().st_mtime_ns == before.st_mtime_ns
 
     @pytest.mark.parametrize(

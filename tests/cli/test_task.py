@@ -30,7 +30,7 @@ def spoilt(path: str) -> str:
 def test_parity_tells_the_tasks_figures(here: Path, deploy: Deploy) -> None:
     ran = deploy("parity", "digits.onnx", "digits.onnx", *WORDS, "--max-drop", "0", "--json")
     assert ran.code == 0
-    assert "nearest-neighbour agreement 100.00 % on 40 samples, mean cosine 1.0000" in ran.out
+    assert "nearest-neighbour agreement 100.00 % on 40 samples, mean cosine 1.0000" in ran.err
     assert ran.json["predictions"]["kind"] == "embed"
     assert ran.json["outputs"][0]["top1_agreement_pct"] is None
 
