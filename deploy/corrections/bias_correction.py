@@ -31,8 +31,8 @@ from deploy.weights.layer_biases import LayerBias, layer_biases, with_biases
 def bias_correction(quantized: Model, exact: Model, samples: Sequence[Sample]) -> Model:
     """The Q/DQ model with corrected biases; a layer without a bias gets one where it can.
 
-    Uses the first samples, as many as fit into memory between two layers. CalibrationError for no
-    samples, and when the runtime can't run the model up to a layer, with the layer's name.
+    Uses as many samples as fit into memory between two layers, spread over all. CalibrationError
+    for no samples, and when the runtime can't run the model up to a layer, with the layer's name.
     """
     layers, refused = layer_biases(quantized)
     known = {output for node in exact.proto.graph.node for output in node.output}

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from calibrators.samples import evenly_spaced
 from deploy.artifacts.model import Model
 from deploy.backends import reference
 from deploy.errors import BuildError, CalibrationError
@@ -37,8 +38,9 @@ Mend = Callable[[Reached], np.ndarray]
 class Walk:
     """The pieces of a graph up to each target tensor, and the runs that fit into memory.
 
-    targets: name -> channel axis. feeds: one per run of the model, all inputs. CalibrationError
-    for none, and when the runtime can't run a piece, with the name of its target.
+    targets: name -> channel axis. feeds: one per run of the model, all inputs; of more than fit
+    some are used, spread over all of them. CalibrationError for none, and when the runtime can't
+    run a piece, with the name of its target.
     """
 
     def __init__(self, model: Model, targets: Mapping[str, int], feeds: Sequence[Feeds]) -> None:
@@ -46,7 +48,8 @@ class Walk:
             raise CalibrationError("no samples to run; check --data and --samples")
         self._axes = targets
         self._pieces = [_Piece(model, part) for part in segments(model, list(targets))]
-        self.feeds = feeds[: self._fitting(feeds)]
+        # not the first ones: samples often come sorted, by class or by document
+        self.feeds = [feeds[i] for i in evenly_spaced(range(len(feeds)), self._fitting(feeds))]
 
     def run(self, mend: Mend) -> None:
         """Run up to each target in turn, add what `mend` says (float64[C]), and go on from there.

@@ -9,7 +9,7 @@ from typing import Self
 
 import numpy as np
 
-from calibrators.samples import Sample
+from calibrators.samples import Sample, evenly_spaced
 from deploy.artifacts.model import Model
 from deploy.backends import reference
 from deploy.batches import batches, feeds_of
@@ -45,7 +45,8 @@ class LoneRuns:
         groups = list(batches(samples, exact.inputs))
         with reference.ReferenceEngine(exact, threads=1) as engine:
             most = self._fitting(feeds_of(*groups[0]), engine.run)
-            groups = groups[:most]
+            # not the first ones, see `deploy.observation.walk`
+            groups = [groups[i] for i in evenly_spaced(range(len(groups)), most)]
             self.count = sum(len(group) for group, _ in groups)
             self._feeds = [feeds_of(*group) for group in groups]
             self._pool = ThreadPoolExecutor(reference.cores())

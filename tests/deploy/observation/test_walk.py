@@ -71,6 +71,14 @@ def test_only_as_many_runs_as_fit_judged_by_the_largest(monkeypatch: pytest.Monk
         assert len(Walk(model(), targets, samples).feeds) == expected
 
 
+def test_runs_that_fit_are_spread_over_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "_FEWEST", 4)
+    monkeypatch.setattr(module, "_MOST_BYTES", 1)
+    samples = feeds(*[8] * 12)
+    walk = Walk(model(), {"a": 1}, samples)
+    assert [id(feed) for feed in walk.feeds] == [id(feed) for feed in samples[::3]]
+
+
 def test_the_same_with_any_number_of_cores(monkeypatch: pytest.MonkeyPatch) -> None:
     found: list[np.ndarray] = []
     for cores in (1, 2, 5):

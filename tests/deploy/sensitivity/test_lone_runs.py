@@ -14,6 +14,7 @@ from tiny_models import model, node, normal, ranges_of, samples_of
 from calibrators.samples import Sample
 from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
+from deploy.batches import feeds_of
 from deploy.calibrate import calibrate
 from deploy.correct import correct
 from deploy.errors import CalibrationError
@@ -119,6 +120,20 @@ class TestInputs:
         monkeypatch.setattr(lone_runs, "_MOST_BYTES", 10_000)
         found = noises(chain(), samples=samples_of(chain(), 20))
         assert {x.samples for x in found.values()} == {8}
+
+    def test_that_fit_are_spread_over_all(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        read: list[str] = []
+
+        def noted(group: list[Sample], size: int) -> dict[str, np.ndarray]:
+            read.extend(sample.name for sample in group)
+            return feeds_of(group, size)
+
+        monkeypatch.setattr(lone_runs, "_MOST_BYTES", 10_000)
+        monkeypatch.setattr(lone_runs, "feeds_of", noted)
+        exact, samples = chain(), samples_of(chain(), 24)
+        noises(exact, samples=samples)
+        # the first one is also run to see how many fit
+        assert read[1:] == [sample.name for sample in samples[::3]]
 
     def test_of_subgraphs_reach_through_a_cut(self) -> None:
         body = [node("Add", ["c", "w0"], ["then"]), node("Sub", ["c", "w0"], ["else"])]
