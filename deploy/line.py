@@ -89,15 +89,15 @@ class Line:
         model: Model,
         make: Callable[[Model], Model],
         settings: Any = None,
-        total: int | None = None,
+        say: Callable[[Model], str] = Model.in_short,
     ) -> Model:
         """A stage from graph to graph."""
         key = {"model": model.sha256, "name": model.name, "settings": settings}
         folder, reused = self.stage(
-            name, key, lambda out: make(model).save_with_decisions(out / MODEL), total
+            name, key, lambda out: make(model).save_with_decisions(out / MODEL)
         )
         made = Model.load(folder / MODEL).named(model.name)
-        self.done(name, made.in_short(), reused)
+        self.done(name, say(made), reused)
         return made
 
     def engine(

@@ -7,8 +7,6 @@ from contextlib import closing
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import numpy as np
-
 from deploy import registry
 from deploy.artifacts.audit import Audit
 from deploy.artifacts.bundle import Bundle
@@ -40,6 +38,7 @@ from deploy.recipe import Recipe
 from deploy.simplify import simplify
 from deploy.surgery.graph import to_graph
 from deploy.target import QUANTIZED, Precision, Target, offered, with_batch
+from deploy.widen import computed_kinds, in_words, widen
 from deploy.work import Work, tool_versions
 
 _AUDIT = "audit.json"
@@ -123,6 +122,11 @@ class _Build:
     target: Target
     precision: Precision
 
+    @property
+    def makes_integers(self) -> bool:
+        """Whether anything becomes 8 bits or fewer, which is made from float32 alone."""
+        return self.precision in QUANTIZED or weights_only(self.line.job.recipe)
+
     def run(self) -> Findings:
         line, recipe = self.line, self.line.job.recipe
         wanted = with_approximations(with_batch(self.target, recipe.batch), recipe)
@@ -143,7 +147,9 @@ class _Build:
         self.caution_of_coarse_gate(len(data.evaluation))
         registry.path("calibrator", recipe.calibrator)
         order = target.fusions
-        simplified = line.model("simplify", loaded, simplify)
+        if self.makes_integers and computed_kinds(loaded):
+            graphs["widened"] = line.model("widen", loaded, widen, say=in_words)
+        simplified = line.model("simplify", graphs.get("widened", loaded), simplify)
         fused = line.model("fuse", simplified, lambda m: fuse(m, order), order)
         graphs |= {"simplified": simplified, "fused": fused}
         for unheard in (
@@ -247,8 +253,7 @@ class _Build:
     def audited(self, loaded: Model, data: Data) -> Audit | None:
         """What is odd about the calibration samples, said now and in the report."""
         recipe, samples = self.line.job.recipe, data.calibration
-        other = any(s.dtype in (np.float16, np.float64) for s in loaded.inputs)  # see quantize
-        if samples is None or recipe.effort == "fast" or other:
+        if samples is None or recipe.effort == "fast":
             return None
         key = {
             "model": loaded.sha256,

@@ -161,7 +161,8 @@ def _check_float(tensor: gs.Tensor, node: gs.Node) -> None:
     if dtype_of(tensor) != np.float32:
         raise CalibrationError(
             f"{tensor.name!r} at {label(node)} is {dtype_of(tensor)}; Q/DQ goes around float32 "
-            "only. Export the model in float32, or build a float precision, such as --fp16"
+            "only. `deploy widen` makes such a model float32, or build a float precision, such as "
+            "--fp16"
         )
 
 

@@ -33,6 +33,7 @@ from deploy.observation.probes import Probe
 from deploy.observation.seen import Seen
 from deploy.recipe import Recipe
 from deploy.task import class_scores
+from deploy.widen import widen
 
 T = TypeVar("T")
 
@@ -91,7 +92,10 @@ class Watch:
     """
 
     def __init__(self, model: Model, count: int, recipe: Recipe) -> None:
-        self.model = in_float32(model)
+        self.model = in_float32(widen(model))
+        # inputs that the model as it was loaded takes in another float type
+        pairs = zip(model.inputs, self.model.inputs, strict=True)
+        self._widened = {new.name: new.dtype for old, new in pairs if old.dtype != new.dtype}
         self.recipe = recipe
         self.preprocess = recipe.preprocess()
         self.image = image_input(self.model, self.preprocess)
@@ -107,8 +111,11 @@ class Watch:
             yield _Numbered(sample.name, sample.feeds, sample.label, sample.split, place=place)
 
     def as_fed(self, samples: Iterable[Sample]) -> Iterator[Sample]:
-        """Where the engine will take raw images, the samples as the model takes them."""
-        return (self._prepared(sample) for sample in samples)
+        """The samples as the model takes them, in float32; an engine may take raw images."""
+        for sample in samples:
+            fed = self._prepared(sample)
+            wide = {n: fed.feeds[n].astype(dtype) for n, dtype in self._widened.items()}
+            yield replace(fed, feeds={**fed.feeds, **wide})
 
     def see(self, sample: Sample, tensors: Mapping[str, Seen]) -> None:
         """One sample, and what each observed tensor held on it."""

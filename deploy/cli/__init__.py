@@ -35,6 +35,7 @@ from deploy.cli import (
     simplify,
     targets,
     verify,
+    widen,
 )
 from deploy.errors import DeployError, one_line
 
@@ -64,6 +65,7 @@ def cli() -> None:
 for command in (
     build.command,
     load.command,
+    widen.command,
     simplify.command,
     fuse.command,
     equalize.command,

@@ -36,7 +36,8 @@ class Case:
 
     raw: the file as it is. fused: after the target's fusions; graph: the same linked, in the
     opset the device reads where that can be written. obstacle: why it can't. lowered_from: its
-    opset before, 0 where it didn't change. decisions: what fuse did, and declined.
+    opset before, 0 where it didn't change. decisions: what fuse did, and declined. widened: what
+    became of a float type that integers can't be made from.
     """
 
     target: Target
@@ -48,6 +49,7 @@ class Case:
     obstacle: str = ""
     lowered_from: int = 0
     decisions: tuple[Decision, ...] = field(default=())
+    widened: tuple[Decision, ...] = field(default=())
 
     @property
     def nvidia(self) -> Nvidia | None:

@@ -27,8 +27,9 @@ from deploy.simplify import simplify
 from deploy.surgery.graph import to_graph
 from deploy.surgery.lower_opset import lower_to
 from deploy.surgery.raw_input import cast_raw_inputs
-from deploy.target import Precision, Target, offered
+from deploy.target import QUANTIZED, Precision, Target, offered
 from deploy.target_page import proven, remains
+from deploy.widen import widen
 
 _LEVELS = ("stop", "warning", "note")
 
@@ -134,7 +135,8 @@ def case_of(
     loaded = _load(source, shapes)
     if images is not None:
         loaded = fold_input(loaded, images)
-    fused = fuse(simplify(loaded), target.fusions)
+    wide = widen(loaded) if precision in QUANTIZED else loaded
+    fused = fuse(simplify(wide), target.fusions)
     sent = _at_batch(fused, target)
     # as the device's parser gets it (`deploy.nvidia.dialect`)
     graph = to_graph(sent if target.engine.nvidia is None else cast_raw_inputs(sent))
@@ -151,6 +153,7 @@ def case_of(
         obstacle=obstacle or "",
         lowered_from=fused.opset if higher and obstacle is None else 0,
         decisions=fused.decisions,
+        widened=wide.decisions if wide is not loaded else (),
     )
 
 

@@ -27,17 +27,19 @@ from deploy.ladder.tensors import (
     Feeding,
     Held,
     Values,
+    in_wide_floats,
     makers,
     observable,
     runs_of,
 )
 from deploy.ladder.unrounded import unrounded
 from deploy.rounding_bound import rounding_bound
+from deploy.widen import computed_kinds
 
-# samples whose inner tensors are looked at: more show the same
-FEW = 2
+FEW = 2  # samples whose inner tensors are looked at: more show the same
 # what a Clip that equalization scaled may cut off of values that calibration didn't see
 _CLIPPED_DB = 30.0
+_STORED_DB = 30.0  # a hundred layers that each round to float16, 72 dB, leave about 50
 # float round-off is measured; a stage may add so much to it, within these bounds
 _SPREAD_DB, _LEAST_DB, _MOST_DB = 30.0, 60.0, 90.0
 # a correction takes noise back; by so much it may miss on other samples than its own
@@ -50,6 +52,7 @@ STAGES = {
     "source": "the untouched model",
     "loaded": "load",
     "rawinput": "fold-input",
+    "widened": "widen",
     "simplified": "simplify",
     "fused": "fuse",
     "equalized": "equalize",
@@ -93,7 +96,7 @@ class Way:
 
 def ladder(way: Way, samples: Iterable[Sample], about: str = "") -> Ladder:
     """All rungs on these samples; CalibrationError when there are none."""
-    chosen = list(samples)
+    chosen = in_wide_floats(samples)
     if not chosen:
         raise CalibrationError("no samples for the parity ladder; check --eval-data and --data")
     return Ladder(len(chosen), about, tuple(_Climb(way, chosen).rungs()))
@@ -180,6 +183,8 @@ class _Climb:
         measured = self.roundoff_db
         least = float(np.clip(measured - _SPREAD_DB, _LEAST_DB, _MOST_DB))
         why = f"float round-off, {measured:.0f} dB when the untouched model is run in another order"
+        if name == "widened" and computed_kinds(self.graphs[self.first]):
+            return _STORED_DB, "the model rounds what its layers give to a smaller type"
         if name == "lowered" and self.way.approximate:
             return -200.0, "cheaper activations were asked for: their loss is the gates' to judge"
         clips = any(n.op_type == "Clip" for n in self.graphs[name].proto.graph.node)

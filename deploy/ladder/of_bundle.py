@@ -26,6 +26,7 @@ from deploy.load import load, read
 from deploy.recipe import Recipe
 from deploy.surgery.graph import to_graph, to_model
 from deploy.surgery.without_qdq import remove_qdq
+from deploy.widen import computed_kinds, widen
 
 _KEPT = ("fused", "equalized", "uncorrected", "quantized", "compressed")
 # outputs are compared on so many samples of a dataset
@@ -116,6 +117,11 @@ def _graphs(bundle: Bundle, own: Recipe, model: Path | None) -> dict[str, Model]
         path = bundle.folder / "model" / f"{name}.onnx"
         if path.is_file():
             found[name] = Model.load(path).named(bundle.name)
+    # the stage wrote no file of its own
+    if "loaded" in found and "fused" in found and not computed_kinds(found["fused"]):
+        loaded = found["loaded"]
+        if computed_kinds(loaded):
+            found["widened"] = widen(loaded)
     if not found:
         raise BundleError(f"{bundle.folder}: holds no graphs; give the model too")
     return found

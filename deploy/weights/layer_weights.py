@@ -14,6 +14,7 @@ from deploy.weights.second_moments import Reader, Window
 
 # operator -> the input that holds its weights
 _WEIGHT_INPUT = {"MatMul": 1, "Gemm": 1, "Conv": 1, "Gather": 0}
+_FLOATS = ("float32", "float16", "bfloat16", "float64")
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,12 +101,12 @@ def _weights(graph: gs.Graph) -> list[gs.Constant]:
 
 
 def _weight(node: gs.Node) -> gs.Constant | None:
-    """The float32 weight of a layer; None for other nodes."""
+    """The float weight of a layer, of whatever type; None for other nodes."""
     index = _WEIGHT_INPUT.get(node.op)
     if index is None or node.domain not in (None, "", "ai.onnx") or len(node.inputs) <= index:
         return None
     values = constant(node.inputs[index])
-    if values is None or values.dtype != np.float32 or values.ndim < 2:
+    if values is None or values.dtype.name not in _FLOATS or values.ndim < 2:
         return None
     if isinstance(node.inputs[1 - index], gs.Constant):
         return None
@@ -117,6 +118,9 @@ def _weight(node: gs.Node) -> gs.Constant | None:
 def _refusal(tensor: gs.Constant, layers: Sequence[str], smallest_bytes: int) -> str | None:
     """Why a weight stays float; None when every reader can have it compressed."""
     readers = list(tensor.outputs)
+    kind = np.asarray(tensor.values).dtype
+    if kind != np.float32:
+        return f"its values are {kind}; integers are made of float32 only"
     for node in readers:
         if _weight(node) is not tensor:
             return f"{label(node)!r} reads it as well, and needs it in float"

@@ -15,7 +15,9 @@ from onnx import helper, numpy_helper
 Deploy = Callable[..., Any]
 
 
-def classifier(kind: type[np.floating[Any]], *, number: bool = False) -> onnx.ModelProto:
+def classifier(
+    kind: type[np.floating[Any]], *, number: bool = False, hidden: int = 24
+) -> onnx.ModelProto:
     """x[N,16] -> Gemm -> Relu -> Gemm -> scores, or the number of the largest."""
     random, dtype = np.random.default_rng(5), helper.np_dtype_to_tensor_dtype(np.dtype(kind))
     nodes = [
@@ -29,8 +31,8 @@ def classifier(kind: type[np.floating[Any]], *, number: bool = False) -> onnx.Mo
         gives = helper.make_tensor_value_info("y", onnx.TensorProto.INT64, ["N"])
     # classes that differ by a hundredth: 8 bits confuse them
     weights = {
-        "w1": random.normal(size=(16, 24)),
-        "w2": random.normal(size=(24, 1)) + 1e-2 * random.normal(size=(24, 5)),
+        "w1": random.normal(size=(16, hidden)),
+        "w2": random.normal(size=(hidden, 1)) + 1e-2 * random.normal(size=(hidden, 5)),
     }
     graph = helper.make_graph(
         nodes,
@@ -58,10 +60,41 @@ def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.mark.parametrize("integers", ["--int8", "--int8-weights"])
+def test_a_float16_model_is_made_float32(deploy: Deploy, integers: str) -> None:
+    kind, name = np.float16, "float16"
+    command = [integers if word == "--int8" else word for word in given(kind)]
+    if integers == "--int8-weights":
+        onnx.save(classifier(kind, hidden=2048), "m.onnx")
+        command = [w for w in command if w not in ("--search-s", "0")]
+    found = deploy(*command, "--eval-data", "test.npz")
+    assert found.code == 0, found.err
+    assert f"stored in {name}, integers are made from it in float32" in found.err
+    report = json.loads(Path("out/report.json").read_text())
+    assert [d["rule"] for d in report["decisions"] if d["stage"] == "widen"] == [name]
+    assert name in report["model"]["inputs"][0]
+    assert name in report["model"]["outputs"][0]
+    ladder = deploy("parity", "m.onnx", "out")
+    assert "widened" in ladder.out
+    assert ladder.code == 0, ladder.out
+
+
 def test_a_model_of_float64_is_told_what_to_build(deploy: Deploy) -> None:
     found = deploy(*given(np.float64))
     assert found.code == 1
     assert "its weights are float64; Q/DQ goes around float32 only; build a" in found.errors[0]
+
+
+def test_float32_is_not_widened(deploy: Deploy) -> None:
+    assert "widen" not in deploy(*given(np.float32), "--eval-data", "test.npz").stages
+
+
+def test_widen_is_a_command_too(deploy: Deploy) -> None:
+    given(np.float16)
+    found = deploy("widen", "m.onnx", "-o", "wide.onnx", "--json")
+    assert found.code == 0
+    assert found.json["decisions"][0]["outcome"] == "applied"
+    assert onnx.load("wide.onnx").graph.initializer[0].data_type == onnx.TensorProto.FLOAT
 
 
 def test_samples_that_calibrated_don_t_judge_silently(deploy: Deploy) -> None:

@@ -35,6 +35,7 @@ COMMANDS = [
     "simplify",
     "targets",
     "verify",
+    "widen",
 ]
 HEAVY = ["onnx", "numpy", "onnxruntime", "openvino", "onnxslim", "onnx_graphsurgeon", "pydantic"]
 HEAVY += ["rich", "PIL", "tensorrt", "calibrators"]

@@ -391,6 +391,18 @@ class TestReasons:
         with pytest.raises(ModelError, match="first: 32768 bytes, below 100000"):
             compress(chain(), WeightForm(smallest_bytes=100_000))
 
+    def test_weights_of_another_float_type(self) -> None:
+        float16 = onnx.TensorProto.FLOAT16
+        network = model(
+            [node("MatMul", ["x", "w"], ["y"])],
+            {"x": (float16, ["N", 16])},
+            {"y": (float16, ["N", 8])},
+            {"w": normal(16, 8).astype(np.float16)},
+        )
+        why = "w: its values are float16; integers are made of float32 only; build a float"
+        with pytest.raises(ModelError, match=why):
+            compress(network, INT8)
+
     def test_quantized_layers_are_left_alone(self) -> None:
         network = chain()
         made = quantized(network)
