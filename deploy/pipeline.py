@@ -4,7 +4,7 @@ parity, package. INT8's part of it, with its choices, is in `deploy.int8.fastest
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +36,7 @@ from deploy.package import Findings, check_output, package
 from deploy.placed import check_names
 from deploy.placement import NOTHING
 from deploy.precisions import compared_precisions, quantized_as
+from deploy.progress import Noted
 from deploy.recipe import Recipe
 from deploy.simplify import simplify
 from deploy.surgery.graph import to_graph
@@ -43,6 +44,8 @@ from deploy.target import QUANTIZED, Precision, Target, offered, with_batch
 from deploy.work import Work, tool_versions
 
 _AUDIT = "audit.json"
+# samples that judge, which the audit holds beside those that calibrate
+_COMPARED = 128
 
 __all__ = ["Job", "deploy_model", "precision_of", "work_folder"]
 
@@ -53,11 +56,14 @@ def deploy_model(job: Job) -> Bundle:
     precision = precision_of(job.recipe, target)
     source = read(job.model)
     check_output(job.output, source)
+    noted = Noted(job.progress)
+    job = replace(job, progress=noted)
     with (
         Work(work_folder(job.output), tool_versions(), fresh=job.fresh) as work,
         closing(job.progress),
     ):
         findings = _Build(Line(job, work, source), target, precision).run()
+        findings = replace(findings, cautions=tuple(noted.cautions))
         bundle = package(findings, job.output, work.root)
         work.tidy()
     if not findings.parity.passed:
@@ -250,18 +256,19 @@ class _Build:
         other = any(s.dtype in (np.float16, np.float64) for s in loaded.inputs)  # see quantize
         if samples is None or recipe.effort == "fast" or other:
             return None
+        judged = data.evaluation.spread(_COMPARED)
         key = {
             "model": loaded.sha256,
-            "data": samples.sha256(),
+            "data": [samples.sha256(), judged.sha256()],
             "form": [asdict(recipe.preprocess()), recipe.task, recipe.scores],
         }
         progress = self.line.job.progress
-        folder, reused = self.line.stage(
-            "audit",
-            key,
-            lambda out: audit(loaded, samples, recipe, advance=progress.advance).save(out / _AUDIT),
-            len(samples),
-        )
+
+        def make(out: Path) -> None:
+            found = audit(loaded, samples, recipe, judged=judged, advance=progress.advance)
+            found.save(out / _AUDIT)
+
+        folder, reused = self.line.stage("audit", key, make, len(samples))
         found = Audit.load(folder / _AUDIT)
         self.line.done("audit", found.in_short(), reused)
         for finding in found.warnings:

@@ -37,6 +37,7 @@ def summary(content: Content) -> dict[str, str]:
         "tiles": "\n".join(_tile(*tile) for tile in tiles if tile is not None),
         "caution": paragraph(broken_stage(content), "caution")
         + paragraph(slower(content), "caution"),
+        "warnings": bullets(map(_sentence, _cautions(content))),
         "evidence": bullets(said["evidence"]),
     }
 
@@ -85,6 +86,20 @@ def observed(gate: Mapping[str, Any]) -> str:
 def on_target(content: Content) -> bool:
     """Whether the figures were measured on the target itself."""
     return bool(content["target"].get("host"))
+
+
+def _cautions(content: Content) -> list[str]:
+    """What the build warned of, without the parity ladder's verdict, which has its own place."""
+    ladder = content.get("ladder") or {}
+    return [
+        text for text in content["summary"].get("cautions", []) if text != ladder.get("verdict")
+    ]
+
+
+def _sentence(text: str) -> str:
+    # one that starts with a flag or a name keeps it as it is written
+    first = text if text[:1] in "-'" else f"{text[:1].upper()}{text[1:]}"
+    return first if first.endswith(".") else f"{first}."
 
 
 def _built(content: Content) -> str:

@@ -72,6 +72,20 @@ class TestSummary:
         assert "accuracy drop (points): observed 0.5040, limit at most 0.5 (recipe)" in text
         assert "The standard error is larger than the limit on the drop" in text
 
+    def test_what_the_build_warned_of(self, page: str) -> None:
+        assert "What the build warned of" not in page
+        content = int8_content()
+        content["ladder"] = None
+        content["summary"]["cautions"] = ["no parity ladder: <b>", "--max-drop 0.1 is fine."]
+        told = render(content, None)
+        assert "What the build warned of No parity ladder: <b>. --max-drop" in text_of(told)
+        assert "<b>" not in told and "fine..</li>" not in told
+
+    def test_a_report_from_before_warnings_were_kept(self) -> None:
+        content = int8_content()
+        del content["summary"]["cautions"]
+        assert "What the build warned of" not in render(content, None)
+
     @pytest.mark.parametrize(
         ("int8", "said"),
         [
