@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from deploy.artifacts.precision import missed_gate
 from deploy.bench import Comparison, compared
 from deploy.report import units
 from deploy.report.ladder import broken_stage
@@ -52,6 +53,9 @@ def slower(content: Content) -> str:
     # a tie is news only for 8 bits, which costs accuracy
     if not text or (found.tie and precision not in QUANTIZED):
         return ""
+    tried = (content["measured"]["tried"] or {}).get("tried", ())
+    if missed := missed_gate(found.other, {row["name"]: row["outcome"] for row in tried}):
+        return f"{text}, which {missed}"
     if on_target(content):
         return f"{text}: consider --{found.other}"
     return f"{text}: time both on the target, and consider --{found.other}"

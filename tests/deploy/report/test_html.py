@@ -103,6 +103,16 @@ class TestSummary:
         assert ("consider --bf16" in text) == (said is not None)
         assert said is None or said in text
 
+    def test_what_missed_a_gate_is_not_advised(self) -> None:
+        content = int8_content()
+        content["measured"]["latency"]["int8"] = latency(1.5)
+        outcome = "missed a gate: drop is 1.00, needs 0.5"
+        tried = [{**row, "name": "bf16", "outcome": outcome} for row in hostile_tried()["tried"]]
+        content["measured"]["tried"] = {"chosen": "int8", "reason": "x", "tried": tried}
+        text = text_of(render(content, None))
+        assert "slower than bf16 here (0.81x), which missed a gate: drop is 1.00, needs" in text
+        assert "consider --bf16" not in text
+
     def test_elsewhere_the_advice_is_to_time_it_there(self) -> None:
         content = int8_content()
         content["target"]["host"] = False
