@@ -116,6 +116,8 @@ def _graphs(bundle: Bundle, own: Recipe, model: Path | None) -> dict[str, Model]
         path = bundle.folder / "model" / f"{name}.onnx"
         if path.is_file():
             found[name] = Model.load(path).named(bundle.name)
+    if "quantized" not in found:  # a float engine is compiled from the fused graph
+        found.pop("equalized", None)
     if not found:
         raise BundleError(f"{bundle.folder}: holds no graphs; give the model too")
     return found
