@@ -30,7 +30,10 @@ SUSPECTS = (
     of_engine.ranges,
 )
 # of an audit of calibration samples, what makes results wrong on any samples
-_OF_SAMPLES = ("likely wrong preprocessing", "constant inputs", "saturated inputs")
+_OF_SAMPLES = (
+    *("likely wrong preprocessing", "absurdly large inputs", "constant inputs"),
+    "saturated inputs",
+)
 # inner tensors are looked at on so many samples, outputs on all
 _INNER = 4
 _JUDGED = 64

@@ -29,7 +29,8 @@ class Findings:
 
     label: what the engine is called beside others: its precision, and that of its weights.
     judged_as: the target with which `engine` was built and judged; another one than `target` where
-    the device isn't this machine, and `device` then holds what is sent to it.
+    the device isn't this machine, and `device` then holds what is sent to it. cautions: what the
+    build warned of, in its order.
     """
 
     job_command: list[str]
@@ -51,6 +52,7 @@ class Findings:
     tolerance: Tolerance
     latency: dict[str, Latency]
     tools: dict[str, str]
+    cautions: tuple[str, ...] = ()
 
 
 def check_output(output: Path, source: Model) -> None:

@@ -4,7 +4,7 @@ parity, package. INT8's part of it, with its choices, is in `deploy.int8.fastest
 from __future__ import annotations
 
 from contextlib import closing
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from deploy import registry
@@ -24,6 +24,7 @@ from deploy.int8.stages import Int8Stages, measures
 from deploy.int8.variants import candidates
 from deploy.int8.weight_only import weight_only
 from deploy.judge import limits_for
+from deploy.judging_samples import said_of_judging
 from deploy.ladder.of_build import build_ladder
 from deploy.line import Built, Job, Judged, Line
 from deploy.load import load, read
@@ -34,6 +35,7 @@ from deploy.package import Findings, check_output, package
 from deploy.placed import check_names
 from deploy.placement import NOTHING
 from deploy.precisions import compared_precisions, quantized_as
+from deploy.progress import Noted
 from deploy.recipe import Recipe
 from deploy.simplify import simplify
 from deploy.surgery.graph import to_graph
@@ -42,6 +44,8 @@ from deploy.widen import computed_kinds, in_words, widen
 from deploy.work import Work, tool_versions
 
 _AUDIT = "audit.json"
+# samples that judge, which the audit holds beside those that calibrate
+_COMPARED = 128
 
 __all__ = ["Job", "deploy_model", "precision_of", "work_folder"]
 
@@ -52,11 +56,14 @@ def deploy_model(job: Job) -> Bundle:
     precision = precision_of(job.recipe, target)
     source = read(job.model)
     check_output(job.output, source)
+    noted = Noted(job.progress)
+    job = replace(job, progress=noted)
     with (
         Work(work_folder(job.output), tool_versions(), fresh=job.fresh) as work,
         closing(job.progress),
     ):
         findings = _Build(Line(job, work, source), target, precision).run()
+        findings = replace(findings, cautions=tuple(noted.cautions))
         bundle = package(findings, job.output, work.root)
         work.tidy()
     if not findings.parity.passed:
@@ -141,10 +148,10 @@ class _Build:
         check_sizes(wanted, loaded, line.job.progress)
         # before the long stages: what can't be judged, or doesn't fit, is said at once
         line.exact(loaded).close()
-        data = self.caution_of_shared(open_data(_judging(recipe, self.precision), loaded))
+        data = open_data(_judging(recipe, self.precision), loaded)
         target = around_samples(target, loaded, data.evaluation)
         limits_for(target, self.precision, recipe, loaded, data.evaluation)
-        self.caution_of_coarse_gate(len(data.evaluation))
+        data = said_of_judging(data, recipe, line.job.progress)
         registry.path("calibrator", recipe.calibrator)
         order = target.fusions
         if self.makes_integers and computed_kinds(loaded):
@@ -225,25 +232,6 @@ class _Build:
             progress.caution(found.verdict())
         return found
 
-    def caution_of_coarse_gate(self, samples: int) -> None:
-        """A gate that one sample decides is a coin that is tossed."""
-        recipe = self.line.job.recipe
-        drop, by_class = recipe.max_drop, recipe.task in ("auto", "classify")
-        if by_class and drop is not None and drop < 100 / samples:
-            self.line.job.progress.caution(
-                f"--max-drop {drop:g} is finer than one of {samples} samples ({100 / samples:.2g} "
-                "points): a single one decides; judge on more"
-            )
-
-    def caution_of_shared(self, data: Data) -> Data:
-        """The data, telling how much of what judges was calibrated on."""
-        if data.shared:
-            self.line.job.progress.caution(
-                f"{data.shared} of {len(data.evaluation)} samples that judge were calibrated on as "
-                "well, so the engine looks better than it is on others; give --eval-data of its own"
-            )
-        return data.telling_shared()
-
     def raw_input(self, loaded: Model) -> Model:
         """The model taking raw images."""
         pre = self.line.job.recipe.preprocess()
@@ -255,18 +243,19 @@ class _Build:
         recipe, samples = self.line.job.recipe, data.calibration
         if samples is None or recipe.effort == "fast":
             return None
+        judged = data.evaluation.spread(_COMPARED)
         key = {
             "model": loaded.sha256,
-            "data": samples.sha256(),
+            "data": [samples.sha256(), judged.sha256()],
             "form": [asdict(recipe.preprocess()), recipe.task, recipe.scores],
         }
         progress = self.line.job.progress
-        folder, reused = self.line.stage(
-            "audit",
-            key,
-            lambda out: audit(loaded, samples, recipe, advance=progress.advance).save(out / _AUDIT),
-            len(samples),
-        )
+
+        def make(out: Path) -> None:
+            found = audit(loaded, samples, recipe, judged=judged, advance=progress.advance)
+            found.save(out / _AUDIT)
+
+        folder, reused = self.line.stage("audit", key, make, len(samples))
         found = Audit.load(folder / _AUDIT)
         self.line.done("audit", found.in_short(), reused)
         for finding in found.warnings:

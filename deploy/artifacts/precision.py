@@ -13,6 +13,8 @@ from pathlib import Path
 from deploy.errors import BuildError
 from deploy.files import json_bytes, write_aside
 
+MISSED = "missed a gate"
+
 
 @dataclass(frozen=True)
 class Tried:
@@ -34,6 +36,12 @@ class Tried:
     sqnr_db: float | None
     drop_pct: float | None
     outcome: str
+
+
+def missed_gate(name: str, outcomes: Mapping[str, str]) -> str:
+    """The outcome of that engine where it was judged and missed a gate; else empty."""
+    found = outcomes.get(name, "")
+    return found if found.startswith(MISSED) else ""
 
 
 @dataclass(frozen=True)

@@ -20,10 +20,13 @@ from calibrators.samples import Sample, evenly_spaced
 from deploy.analysis.graph_cost import graph_cost
 from deploy.artifacts.audit import Audit, Curve, Finding
 from deploy.artifacts.model import Model
+from deploy.audit.absurd_values import absurd_values
 from deploy.audit.hypotheses import Alternatives, alternatives
+from deploy.audit.moments import joined, sample_moments
 from deploy.audit.plausibility import Image, OffCentre
 from deploy.audit.preprocessing_findings import image_input, not_told, preprocessing_findings
 from deploy.audit.sample_findings import sample_findings
+from deploy.audit.unlike_judged import unlike_judged
 from deploy.calibrate import calibrated_tensors, inner
 from deploy.errors import CalibrationError
 from deploy.floats.widen import in_float32
@@ -57,11 +60,13 @@ def audit(
     samples: Samples,
     recipe: Recipe,
     *,
+    judged: Iterable[Sample] = (),
     advance: Callable[[int], None] = lambda count: None,
 ) -> Audit:
     """Read the samples once and judge them; the same samples in the same order, the same Audit.
 
-    model: as `load` gave it, also where the recipe folds preprocessing into the engine.
+    judged: the samples that the engine will be judged on, to be compared with these. model: as
+    `load` gave it, also where the recipe folds preprocessing into the engine.
     CalibrationError names a sample that holds NaN or Inf, or says that there is none.
     """
     watch = Watch(model, len(samples), recipe)
@@ -74,7 +79,7 @@ def audit(
                 watch.see(sample, tensors)
 
         overlapped(watch.numbered(watch.as_fed(samples)), watch.model.inputs, work, advance)
-    return watch.audit()
+    return watch.audit(judged)
 
 
 @dataclass(frozen=True)
@@ -103,6 +108,7 @@ class Watch:
         self._looks: dict[int, sets.Look] = {}
         self._extremes: dict[int, np.ndarray] = {}
         self._kept: dict[int, Sample] = {}
+        self._moments: dict[int, dict[str, np.ndarray]] = {}
         self._lock = threading.Lock()
 
     def numbered(self, samples: Iterable[Sample]) -> Iterator[Sample]:
@@ -121,16 +127,18 @@ class Watch:
         """One sample, and what each observed tensor held on it."""
         assert isinstance(sample, _Numbered)
         fed = self._prepared(sample)
-        glance = sets.look(fed, 1 if self.image is None else self.image.axis)
+        glance = sets.look(fed, self._channel_axis)
+        fed_moments = sample_moments(fed.feeds, self._channel_axis)
         extremes = _extremes(tensors)
         with self._lock:
             self._looks[sample.place] = glance
+            self._moments[sample.place] = fed_moments
             self._extremes[sample.place] = extremes
             if sample.place in self._wanted:
                 self._kept[sample.place] = fed
 
-    def audit(self) -> Audit:
-        """The findings, once all samples were seen."""
+    def audit(self, judged: Iterable[Sample] = ()) -> Audit:
+        """The findings, once all samples were seen; judged: those to compare them with."""
         if not self._looks:
             raise CalibrationError("no samples to audit; check --data and --samples")
         looks, kept = _in_order(self._looks), _in_order(self._kept)
@@ -143,11 +151,23 @@ class Watch:
         if self.image is not None and found is not None:
             wrong = preprocessing_findings(self.model, self.image, scores, found, kept)
             findings = [*wrong, *findings]
+        findings = [*self._values(judged), *findings]
         curve, growing = _curve(_in_order(self._extremes))
         ordered = sorted([*findings, *growing], key=lambda each: each.severity == "note")
-        judged = labelled or (self.image is not None and OffCentre(self.model, self.image).enough)
-        unknown = not_told(found, scores, norms_judged=judged)
+        normed = labelled or (self.image is not None and OffCentre(self.model, self.image).enough)
+        unknown = not_told(found, scores, norms_judged=normed)
         return Audit(len(looks), tuple(ordered), tuple(unknown), curve)
+
+    @property
+    def _channel_axis(self) -> int:
+        return 1 if self.image is None else self.image.axis
+
+    def _values(self, judged: Iterable[Sample]) -> list[Finding]:
+        """What the fed values themselves show, alone and beside those that judge."""
+        fed = joined(_in_order(self._moments))
+        others = joined(sample_moments(s.feeds, self._channel_axis) for s in self.as_fed(judged))
+        unlike = unlike_judged(fed, others, "" if self.image is None else self.image.name)
+        return [each for each in (unlike, absurd_values(fed)) if each is not None]
 
     def _prepared(self, sample: Sample) -> Sample:
         if self.image is None or not self.preprocess.raw:

@@ -12,6 +12,7 @@ from deploy.cli.terminal import Terminal, print_json
 
 if TYPE_CHECKING:
     from deploy.artifacts.bundle import Bundle
+    from deploy.artifacts.precision import PrecisionChoice
 
 
 @click.command("build", short_help="The whole line: model in, proven engine and report out.")
@@ -91,7 +92,7 @@ def summary(bundle: Bundle) -> list[str]:
     if any(row.get("of_device") for row in measured.values()):
         where = f", GPU time{where}"
     lines.append(f"latency    {latency} (median, interleaved{where})")
-    slower = _slower(measured, results["precision"])
+    slower = _slower(bundle, measured, results["precision"])
     if slower and results["on_target"]:
         lines.append(slower)
     lines += _chosen(bundle)
@@ -127,21 +128,27 @@ def _remains(bundle: Bundle, device: dict[str, Any]) -> list[str]:
 
 def _chosen(bundle: Bundle) -> list[str]:
     """Which engine an INT8 build ships, and why; nothing where there was nothing to choose."""
+    choice = _choice(bundle)
+    return [] if choice is None else [f"precision  {choice.chosen}: {choice.reason}"]
+
+
+def _choice(bundle: Bundle) -> PrecisionChoice | None:
     from deploy.artifacts.precision import PrecisionChoice
 
     path = bundle.folder / "precision.json"
-    if not path.is_file():
-        return []
-    choice = PrecisionChoice.load(path)
-    return [f"precision  {choice.chosen}: {choice.reason}"]
+    return PrecisionChoice.load(path) if path.is_file() else None
 
 
-def _slower(measured: dict[str, Any], precision: str) -> str | None:
+def _slower(bundle: Bundle, measured: dict[str, Any], precision: str) -> str | None:
     """Say so when a float engine is as fast as the one that was built."""
+    from deploy.artifacts.precision import missed_gate
     from deploy.bench import compared
 
     found = compared({name: row["median_ms"] for name, row in measured.items()}, precision)
     text = found.words(precision) if found else ""
     if not found or not text or (found.tie and precision not in ("int8", "fp8")):
         return None
-    return f"note       {text}; consider --{found.other}"
+    choice = _choice(bundle)
+    outcomes = {row.name: row.outcome for row in choice.tried} if choice is not None else {}
+    missed = missed_gate(found.other, outcomes)
+    return f"note       {text}{f', which {missed}' if missed else f'; consider --{found.other}'}"

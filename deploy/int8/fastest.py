@@ -7,6 +7,7 @@ do.
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from deploy.artifacts.model import Model
@@ -15,7 +16,7 @@ from deploy.artifacts.ranges import Ranges
 from deploy.int8.fallback import noisiest, smallest_passing
 from deploy.int8.race import Race, of_plugins, shown_ms
 from deploy.int8.stages import Int8Stages
-from deploy.int8.variants import Candidate, candidates, with_plugins
+from deploy.int8.variants import Candidate, candidates, in_own_float, with_plugins
 from deploy.line import Judged
 from deploy.on_device.latency_check import TIE
 from deploy.placement import NOTHING, Exclude
@@ -68,7 +69,8 @@ class Int8:
             if self._passes(first, judged):
                 return self._shipped(first.name, found, judged)
         floats = {c.name: c for c in listed.values() if c.precision not in QUANTIZED}
-        tried = self._reverted(first, judged) if first is not None and self._may_revert else []
+        reverted = first is not None and self._may_revert
+        tried = self._reverted(first, listed, judged) if first is not None and reverted else []
         passing = {c.name: c for c in tried if self._passes(c, judged)}
         if passing:
             # what the gate costs in time may be all that INT8 gained
@@ -98,27 +100,26 @@ class Int8:
             self.excludes[candidate.name] = candidate.exclude
         return judged[candidate.name].report.passed
 
-    def _reverted(self, first: Candidate, judged: dict[str, Judged]) -> list[Candidate]:
+    def _reverted(
+        self, fastest: Candidate, listed: Mapping[str, Candidate], judged: dict[str, Judged]
+    ) -> list[Candidate]:
         """All that were tried on the way to the fewest layers back in float, the fewest first of
-        those that pass."""
+        those that pass. They go back to the target's own float type: a narrower one loses by
+        itself, and is tried last, with the layers that were found."""
+        first = in_own_float(fastest, self.stages.target, list(listed.values()))
+        if self._passes(first, judged):
+            return [first]
         tried: list[Candidate] = []
 
         def passes(keep: Exclude) -> bool:
-            count = len(keep.layers)
-            layers = "1 layer" if count == 1 else f"{count} layers"
-            tried.append(
-                replace(
-                    first,
-                    name=f"{first.name}, {layers} back in float",
-                    description=f"{first.description}; the {count} noisiest back in float",
-                    exclude=first.exclude.also(keep),
-                )
-            )
+            tried.append(_with_float(first, keep))
             return self._passes(tried[-1], judged)
 
         built = judged[first.name].built.graph
         already = {d.subject for d in built.decisions if d.rule == "exclude"}
-        smallest_passing(self.stages.noise, passes, already=already, most=_MOST_REVERSIONS)
+        keep = smallest_passing(self.stages.noise, passes, already=already, most=_MOST_REVERSIONS)
+        if keep is not None and first is not fastest:
+            tried.append(_with_float(fastest, keep))
         return sorted(tried, key=lambda c: len(c.exclude.layers))
 
     def _shipped(self, name: str, found: Race, judged: dict[str, Judged]) -> Shipped:
@@ -140,6 +141,17 @@ class Int8:
             kept_float={d.subject: d.reason for d in floats},
         )
         return Shipped(judged[name], self.excludes[name], graphs, self.stages.ranges, choice)
+
+
+def _with_float(candidate: Candidate, keep: Exclude) -> Candidate:
+    count = len(keep.layers)
+    layers = "1 layer" if count == 1 else f"{count} layers"
+    return replace(
+        candidate,
+        name=f"{candidate.name}, {layers} back in float",
+        description=f"{candidate.description}; the {count} noisiest back in float",
+        exclude=candidate.exclude.also(keep),
+    )
 
 
 def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:

@@ -12,7 +12,7 @@ import onnx
 from deploy.analysis.layer_cost import layer_costs
 from deploy.analysis.roofline import predict
 from deploy.artifacts.model import Model
-from deploy.artifacts.precision import Tried
+from deploy.artifacts.precision import MISSED, Tried
 from deploy.errors import BuildError
 from deploy.files import json_bytes, write_aside
 from deploy.int8.choose import Choice, preferred
@@ -200,7 +200,7 @@ def _row(entry: Entry, judged: Judged | None) -> Tried:
     if report is None:
         outcome = entry.note or "not judged: another one came first"
     else:
-        outcome = "passed" if report.passed else f"missed a gate: {report.verdict()}"
+        outcome = "passed" if report.passed else f"{MISSED}: {report.verdict()}"
     return Tried(
         entry.name,
         entry.description,

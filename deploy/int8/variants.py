@@ -49,6 +49,32 @@ def candidates(
     return [*found, *with_plugins(found), *floats, *with_plugins(floats[-1:])]
 
 
+def in_own_float(candidate: Candidate, target: Target, listed: Sequence[Candidate]) -> Candidate:
+    """The same with what stays float in the target's own type instead of a narrower one; one of
+    those listed where it is among them."""
+    own = target.engine.inference_precision
+    rest = candidate.target.engine.inference_precision.get(candidate.precision, "")
+    if rest == own.get(candidate.precision, ""):
+        return candidate
+    engine = candidate.target.engine.model_copy(update={"inference_precision": own})
+    exact = replace(
+        candidate,
+        name=f"{candidate.name} without {rest}",
+        description=candidate.description.removesuffix(_told(rest)),
+        target=candidate.target.model_copy(update={"engine": engine}),
+    )
+    same = (c for c in listed if _placed(c) == _placed(exact) and c.target == exact.target)
+    return next(same, exact)
+
+
+def _placed(candidate: Candidate) -> tuple[Precision, set[str]]:
+    return candidate.precision, set(candidate.exclude.kinds)
+
+
+def _told(rest: str) -> str:
+    return f"; what stays float is computed in {rest}"
+
+
 def float_candidates(target: Target, precision: Precision) -> list[Candidate]:
     """The float engine, and the one with kernels of ours."""
     plain = Candidate(precision, f"everything in {precision}", target, precision, Exclude())
@@ -87,7 +113,7 @@ def _quantized(target: Target, variant: Variant, keep: Exclude, precision: Preci
         settings = target.engine.inference_precision | {precision: variant.rest}
         engine = target.engine.model_copy(update={"inference_precision": settings})
         target = target.model_copy(update={"engine": engine})
-        described += f"; what stays float is computed in {variant.rest}"
+        described += _told(variant.rest)
     return Candidate(variant.name, described, target, precision, keep.also(own))
 
 

@@ -31,6 +31,8 @@ def build_ladder(
     """
     built, recipe = judged.built, line.job.recipe
     chosen = {name: graphs[name] for name in STAGES if name in graphs}
+    if "quantized" not in graphs:  # a float engine is compiled from the fused graph
+        chosen.pop("equalized", None)
     if built.target.engine.nvidia is None:
         lowered = for_compiler(built.graph, built.target, built.precision)
         if lowered is not built.graph:

@@ -122,6 +122,8 @@ def _graphs(bundle: Bundle, own: Recipe, model: Path | None) -> dict[str, Model]
         loaded = found["loaded"]
         if computed_kinds(loaded):
             found["widened"] = widen(loaded)
+    if "quantized" not in found:  # a float engine is compiled from the fused graph
+        found.pop("equalized", None)
     if not found:
         raise BundleError(f"{bundle.folder}: holds no graphs; give the model too")
     return found

@@ -99,6 +99,7 @@ def _summary(
         "accuracy": asdict(parity.task) if parity.task else None,
         "sqnr_db": min(o.sqnr_db for o in parity.outputs),
         "evidence": _evidence(findings, properties, device),
+        "cautions": list(findings.cautions),
         "device": None
         if device is None
         else {"proven": device["rung_words"], "absent": device["absent"]},

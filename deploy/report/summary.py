@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from html import escape
 from typing import Any
 
+from deploy.artifacts.precision import missed_gate
 from deploy.bench import Comparison, compared
 from deploy.report import units
 from deploy.report.ladder import broken_stage
@@ -37,6 +38,7 @@ def summary(content: Content) -> dict[str, str]:
         "tiles": "\n".join(_tile(*tile) for tile in tiles if tile is not None),
         "caution": paragraph(broken_stage(content), "caution")
         + paragraph(slower(content), "caution"),
+        "warnings": bullets(map(_sentence, _cautions(content))),
         "evidence": bullets(said["evidence"]),
     }
 
@@ -51,6 +53,9 @@ def slower(content: Content) -> str:
     # a tie is news only for 8 bits, which costs accuracy
     if not text or (found.tie and precision not in QUANTIZED):
         return ""
+    tried = (content["measured"]["tried"] or {}).get("tried", ())
+    if missed := missed_gate(found.other, {row["name"]: row["outcome"] for row in tried}):
+        return f"{text}, which {missed}"
     if on_target(content):
         return f"{text}: consider --{found.other}"
     return f"{text}: time both on the target, and consider --{found.other}"
@@ -85,6 +90,20 @@ def observed(gate: Mapping[str, Any]) -> str:
 def on_target(content: Content) -> bool:
     """Whether the figures were measured on the target itself."""
     return bool(content["target"].get("host"))
+
+
+def _cautions(content: Content) -> list[str]:
+    """What the build warned of, without the parity ladder's verdict, which has its own place."""
+    ladder = content.get("ladder") or {}
+    return [
+        text for text in content["summary"].get("cautions", []) if text != ladder.get("verdict")
+    ]
+
+
+def _sentence(text: str) -> str:
+    # one that starts with a flag or a name keeps it as it is written
+    first = text if text[:1] in "-'" else f"{text[:1].upper()}{text[1:]}"
+    return first if first.endswith(".") else f"{first}."
 
 
 def _built(content: Content) -> str:

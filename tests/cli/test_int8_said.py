@@ -113,3 +113,47 @@ def test_a_class_that_is_given_out_has_to_stay_the_same(deploy: Deploy) -> None:
     gates = json.loads(Path("out/report.json").read_text())["parity"]["gates"]
     assert [g["name"] for g in gates if g["origin"] == "recipe"] == ["top-1 disagreement (points)"]
     assert all(gate["passed"] for gate in gates)
+
+
+def in_bundle() -> list[str]:
+    """What the bundle says that its build warned of."""
+    told: list[str] = json.loads(Path("out/report.json").read_text())["summary"]["cautions"]
+    assert json.loads(Path("out/manifest.json").read_text())["results"]["cautions"] == told
+    return told
+
+
+def on_terminal(said: str) -> list[str]:
+    lines = [line.strip() for line in said.splitlines()]
+    return [line.split(maxsplit=1)[1] for line in lines if line.startswith("warning ")]
+
+
+def test_what_the_terminal_warns_of_stands_in_the_bundle(deploy: Deploy) -> None:
+    command = given(np.float32)
+    odd = ("--eval-data", "calib.npz", "--max-drop", "2", "--keep-float", "Softmax")
+    first = deploy(*command, *odd)
+    assert on_terminal(first.err) == in_bundle()
+    for words in ("--keep-float", "finer than one of 40 samples", "were calibrated on as well"):
+        assert sum(words in line for line in in_bundle()) == 1
+    page = Path("out/report.html").read_text()
+    assert "What the build warned of" in page
+    assert "40 of 40 samples that judge were calibrated on" in page
+
+
+def test_a_resumed_build_warns_again(deploy: Deploy) -> None:
+    command = (*given(np.float32), "--eval-data", "test.npz", "--max-drop", "1")
+    first = deploy(*command)
+    told = in_bundle()
+    again = deploy(*command)
+    assert all(again.stages[name] for name in ("audit", "build", "parity"))
+    assert told and in_bundle() == told
+    assert on_terminal(again.err) == on_terminal(first.err) == told
+
+
+def test_other_norms_for_calibration_than_for_judging(deploy: Deploy) -> None:
+    command = given(np.float32)
+    x = np.load("test.npz")["x"]
+    np.savez("test.npz", x=0.22 * x + 0.45)
+    assert deploy(*command, "--eval-data", "test.npz").code == 0
+    (found,) = (line for line in in_bundle() if "the samples that judge have mean 0.4" in line)
+    assert "input 'x': calibration samples have mean " in found
+    assert "--scale, --mean and --std are applied to --data and --eval-data alike" in found

@@ -86,6 +86,7 @@ def int8_content() -> dict[str, Any]:
             },
             "sqnr_db": 15.2,
             "evidence": ["Judged on 200 samples: all of them."],
+            "cautions": [],
         },
         "model": {
             "name": "tiny",

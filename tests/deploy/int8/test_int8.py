@@ -115,6 +115,42 @@ def test_layers_go_back_until_the_gate_holds() -> None:
     assert shipped.choice.sensitivity == NOISE
 
 
+def test_layers_go_back_to_the_exact_float_type() -> None:
+    """bf16 loses by itself, so no number of layers back in it would do; it is tried at the end."""
+
+    def passing(c: Candidate) -> bool:
+        exact = c.target.engine.inference_precision["int8"] == "f32"
+        return exact and len(c.exclude.layers) >= 2
+
+    stages = Stages(["depthwise-bf16", "all-bf16", "depthwise-sums-bf16"], passing)
+    shipped = ship(stages)
+    name = "depthwise-bf16 without bf16, 2 layers back in float"
+    assert shipped.choice.chosen == name
+    tried = {c.name: c for c in stages.asked}
+    assert set(tried[name].exclude.kinds) == {"Conv:depthwise"}
+    assert outcomes(shipped)["depthwise-bf16, 2 layers back in float"].startswith("missed a gate")
+
+
+def test_the_narrow_float_type_may_do_as_well() -> None:
+    stages = Stages(
+        ["all-bf16", "depthwise-bf16", "depthwise-sums-bf16"],
+        lambda c: len(c.exclude.layers) >= 2,
+    )
+    stages.later = ("all-bf16, 2 layers back in float",)
+    shipped = ship(stages)
+    assert shipped.choice.chosen == "all-bf16, 2 layers back in float"
+    assert outcomes(shipped)["all"].startswith("missed a gate")
+    assert outcomes(shipped)["all, 2 layers back in float"] == "passed"
+
+
+def test_exact_rest_alone_may_be_enough() -> None:
+    stages = Stages(
+        ["all-bf16", "depthwise-bf16", "depthwise-sums-bf16"], lambda c: c.name == "all"
+    )
+    assert ship(stages).choice.chosen == "all"
+    assert not any("back" in c.name for c in stages.asked)
+
+
 def test_reverting_may_cost_what_int8_gained() -> None:
     """With three layers back in float, bf16 is the faster one."""
     stages = Stages(

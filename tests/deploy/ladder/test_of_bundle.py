@@ -49,6 +49,16 @@ def test_by_itself(bundle: Path) -> None:
     assert {out.limit_db for out in found.rungs[-1].outputs} == {8.0}
 
 
+def test_a_float_engine_is_not_of_the_equalized_graph(bundle: Path, tmp_path: Path) -> None:
+    """As an INT8 build leaves it whose float engine was the faster one."""
+    folder = Path(shutil.copytree(bundle, tmp_path / "bundle"))
+    for name in ("quantized", "uncorrected"):
+        (folder / "model" / f"{name}.onnx").unlink()
+    assert (folder / "model" / "equalized.onnx").is_file()
+    found = bundle_ladder(folder, NOTHING)
+    assert "equalized" not in [rung.name for rung in found.rungs]
+
+
 def test_with_the_model_and_other_data(bundle: Path) -> None:
     recipe = Recipe.read(None, {"data": str(DIGITS / "test.npz"), "min_sqnr_db": 90})
     found = bundle_ladder(bundle, recipe, model=DIGITS / "digits.onnx")

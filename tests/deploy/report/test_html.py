@@ -72,6 +72,20 @@ class TestSummary:
         assert "accuracy drop (points): observed 0.5040, limit at most 0.5 (recipe)" in text
         assert "The standard error is larger than the limit on the drop" in text
 
+    def test_what_the_build_warned_of(self, page: str) -> None:
+        assert "What the build warned of" not in page
+        content = int8_content()
+        content["ladder"] = None
+        content["summary"]["cautions"] = ["no parity ladder: <b>", "--max-drop 0.1 is fine."]
+        told = render(content, None)
+        assert "What the build warned of No parity ladder: <b>. --max-drop" in text_of(told)
+        assert "<b>" not in told and "fine..</li>" not in told
+
+    def test_a_report_from_before_warnings_were_kept(self) -> None:
+        content = int8_content()
+        del content["summary"]["cautions"]
+        assert "What the build warned of" not in render(content, None)
+
     @pytest.mark.parametrize(
         ("int8", "said"),
         [
@@ -88,6 +102,16 @@ class TestSummary:
         text = text_of(render(content, None))
         assert ("consider --bf16" in text) == (said is not None)
         assert said is None or said in text
+
+    def test_what_missed_a_gate_is_not_advised(self) -> None:
+        content = int8_content()
+        content["measured"]["latency"]["int8"] = latency(1.5)
+        outcome = "missed a gate: drop is 1.00, needs 0.5"
+        tried = [{**row, "name": "bf16", "outcome": outcome} for row in hostile_tried()["tried"]]
+        content["measured"]["tried"] = {"chosen": "int8", "reason": "x", "tried": tried}
+        text = text_of(render(content, None))
+        assert "slower than bf16 here (0.81x), which missed a gate: drop is 1.00, needs" in text
+        assert "consider --bf16" not in text
 
     def test_elsewhere_the_advice_is_to_time_it_there(self) -> None:
         content = int8_content()
