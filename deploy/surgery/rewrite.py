@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 
 from deploy.artifacts.model import Decision
 from deploy.errors import ModelError
-from deploy.surgery.graph import label, names_in_use
+from deploy.surgery.graph import label, names_in_use, producer
 from deploy.surgery.opset import needed_opset, raise_for, write_for
 from deploy.surgery.region import type_name
 
@@ -130,6 +130,11 @@ class _Driver:
         """Why the replacement would lose a value; None when it is safe."""
         removed = {id(node) for node in found.remove}
         kept = {id(tensor) for new in found.add for tensor in new.outputs}
+        for value in (value for new in found.add for value in new.inputs):
+            source = producer(value) if isinstance(value, gs.Tensor) else None
+            # a body reads values from outside, so that its nodes are among their readers
+            if source is not None and id(source) not in self.alive and id(value) not in kept:
+                return f"{value.name!r} is computed in the body of another node"
         for node in found.remove:
             if id(node) not in self.alive:
                 return f"{label(node)!r} lies in the body of another node"

@@ -96,6 +96,32 @@ def test_refuses_to_remove_a_node_of_a_body() -> None:
     ]
 
 
+def test_refuses_to_read_a_value_of_a_body() -> None:
+    text = """
+    g (float[N,3] x, bool q) => (float[N,3] z, float[N,3] y) {
+        a = Relu(x)
+        z = If (q) <
+            then_branch = t () => (float[N,3] u) { m = Neg(a) u = Exp(m) },
+            else_branch = e () => (float[N,3] v) { v = Identity(x) }
+        >
+        n = Neg(a)
+        y = Abs(n)
+    }
+    """
+
+    def read_twin(node: gs.Node) -> Replace | None:
+        before = producer(node.inputs[0]) if node.op == "Abs" else None
+        if before is None:
+            return None
+        twin = before.inputs[0].outputs[0].outputs[0]
+        return Replace((node, before), (New("Abs", (twin,), (node.outputs[0],)),), "one Neg")
+
+    _, decisions = rewritten(model_from(text), read_twin)
+    assert reasons(decisions) == [
+        ("skipped", "Abs -> y", "'m' is computed in the body of another node")
+    ]
+
+
 def test_a_node_whose_body_reads_a_new_value_comes_after_it() -> None:
     text = """
     g (float[N,3] x, bool q) => (float[N,3] z) {
