@@ -89,13 +89,15 @@ class _Driver:
             node = queue.popleft()
             if id(node) not in self.alive:
                 continue
-            budget -= 1
+            again = self._visit(node)
+            queue.extend(again)
+            # what fired counts: of a value with many readers every one looks at all of them again
+            budget -= bool(again)
             if budget < 0:
                 raise ModelError(
                     f"fusion {self.name!r} doesn't come to an end near node {label(node)!r}; "
                     "report this, and build with a target file that leaves it out"
                 )
-            queue.extend(self._visit(node))
         if not self.fired:
             return  # sorting costs more than asking every node did
         self.graph.nodes = list(self.alive.values())
