@@ -38,8 +38,9 @@ class RegionOrders:
         self.nodes: dict[int, gs.Node] = {}
         self.ops: dict[int, Turned] = {}
         self.chosen: set[int] = set()
-        # by value: its readers, those that aren't Transposes, and as many of both as take it turned
-        self._readers: dict[int, tuple[int, int]] = {}
+        # by value: how many read it, the Transposes among them; how many take it turned, and how
+        # many of those aren't Transposes
+        self._readers: dict[int, tuple[int, tuple[gs.Node, ...]]] = {}
         self._takers: Counter[tuple[int, bool]] = Counter()
         self._data_of: Counter[int] = Counter()
 
@@ -93,12 +94,18 @@ class RegionOrders:
 
     def needed(self, value: gs.Tensor) -> bool:
         """Whether somebody needs this value in its old order (Transposes take either)."""
+        made = self.order(value) is not None
+        count, transposes = self._reading(value)
+        others = count - len(transposes) if made else count
+        return is_output(value) or others > self._takers[id(value), made]
+
+    def _reading(self, value: gs.Tensor) -> tuple[int, tuple[gs.Node, ...]]:
+        """How many nodes read a value, and the Transposes among them."""
         if id(value) not in self._readers:
             readers = {id(reader): reader for reader in value.outputs}.values()
-            others = sum(permutation(reader) is None for reader in readers)
-            self._readers[id(value)] = (len(readers), others)
-        made = self.order(value) is not None
-        return is_output(value) or self._readers[id(value)][made] > self._takers[id(value), made]
+            transposes = tuple(node for node in readers if permutation(node) is not None)
+            self._readers[id(value)] = (len(readers), transposes)
+        return self._readers[id(value)]
 
     def into(self, entry: gs.Node) -> Order:
         """From what an entering Transpose reads to the turned value."""
@@ -115,8 +122,7 @@ class RegionOrders:
         for node in nodes:
             own += self._extra(node)
             values.update({id(value): value for value in (*self.data(node), *node.outputs)})
-        near = (node for v in values.values() for node in (producer(v), *v.outputs))
-        return own + self._around(values, near)
+        return own + self._around(values, values.values())
 
     def cost_untouched(self, nodes: Iterable[gs.Node]) -> int:
         """The same with none of them turned."""
@@ -130,16 +136,18 @@ class RegionOrders:
         """The part of the cost that changes when this one node is chosen or left."""
         values = {id(value): value for value in (*self.data(node), *node.outputs)}
         # the other readers of what it reads move what they moved
-        into = (producer(value) for value in self.data(node))
-        out = (reader for value in node.outputs for reader in value.outputs)
-        return self._extra(node) + self._around(values, (*into, *out))
+        return self._extra(node) + self._around(values, node.outputs)
 
     def _extra(self, node: gs.Node) -> int:
         return self.ops[id(node)].extra_bytes * UNIT if id(node) in self.chosen else 0
 
-    def _around(self, values: dict[int, gs.Tensor], near: Iterable[gs.Node | None]) -> int:
-        """The cost of these values, and of the Transposes among the nodes near them."""
-        found = {id(n): n for n in near if n is not None and permutation(n) is not None}
+    def _around(self, values: dict[int, gs.Tensor], read: Iterable[gs.Tensor]) -> int:
+        """The cost of these values, of the Transposes that make them, and of those that read some
+        of them."""
+        makers = [producer(value) for value in values.values()]
+        near = [node for node in makers if node is not None and permutation(node) is not None]
+        near += [node for value in read for node in self._reading(value)[1]]
+        found = {id(node): node for node in near}
         values = values | {id(n.outputs[0]): n.outputs[0] for n in found.values()}
         costs = (self._value_cost(value) for value in values.values())
         return sum(costs) + sum(map(self._transpose_cost, found.values()))

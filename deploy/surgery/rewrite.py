@@ -132,8 +132,9 @@ class _Driver:
         """Why the replacement would lose a value; None when it is safe."""
         removed = {id(node) for node in found.remove}
         kept = {id(tensor) for new in found.add for tensor in new.outputs}
-        for value in (value for new in found.add for value in new.inputs):
-            source = producer(value) if isinstance(value, gs.Tensor) else None
+        reads = (value for new in found.add for value in new.inputs if isinstance(value, gs.Tensor))
+        for value in reads:
+            source = producer(value)
             # a body reads values from outside, so that its nodes are among their readers
             if source is not None and id(source) not in self.alive and id(value) not in kept:
                 return f"{value.name!r} is computed in the body of another node"

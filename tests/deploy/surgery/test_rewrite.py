@@ -185,6 +185,30 @@ def test_a_rule_that_never_ends_is_stopped() -> None:
         )
 
 
+def test_many_readers_are_no_endless_rule() -> None:
+    """Every firing looks at all of them again."""
+    ends = range(50)
+    text = f"""g (float[N,3] x) => ({", ".join(f"float[N,3] y{i}" for i in ends)})
+      {{ a = Relu(x) {" ".join(f"y{i} = Neg(a)" for i in ends)} }}"""
+
+    def one_by_one(node: gs.Node) -> Replace | None:
+        readers = list(node.outputs[0].outputs) if node.op == "Relu" else []
+        first = next((reader for reader in readers if reader.op == "Neg"), None)
+        if first is None:
+            return None
+        new = [
+            New("Abs" if reader is first else reader.op, tuple(reader.inputs), (r,))
+            for reader in readers
+            for r in reader.outputs
+        ]
+        relu = New("Relu", (node.inputs[0],), (node.outputs[0],))
+        return Replace((node, *readers), (relu, *new), "one more")
+
+    model, decisions = rewritten(model_from(text), one_by_one)
+    assert [op for op, _, _ in shape_of(model)] == ["Relu"] + ["Abs"] * 50
+    assert len(decisions) == 50
+
+
 def test_skips_of_nodes_that_are_gone_vanish() -> None:
     def rule(node: gs.Node) -> Replace | Skip | None:
         if node.op == "Relu":
