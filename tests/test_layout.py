@@ -6,6 +6,7 @@ from __future__ import annotations
 import ast
 import sys
 from collections.abc import Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -183,6 +184,20 @@ def test_imports_run_one_way(name: str) -> None:
         later = {f"deploy.{stage}" for stage in STAGES[STAGES.index(stem) + 1 :]}
         assert not ours & later, f"stage {stem} imports a later one: {sorted(ours & later)}"
         assert "deploy.pipeline" not in ours
+
+
+def test_imports_close_no_ring() -> None:
+    """A ring fails or not by which of its files is imported first."""
+    modules = {
+        name.removesuffix(".py").replace("/", "."): path
+        for name, path in zip(NAMES, SOURCES, strict=True)
+    }
+    reads: dict[str, set[str]] = {}
+    for module, path in modules.items():
+        found = [node for node in parsed(path).body if isinstance(node, ast.ImportFrom)]
+        named = {f"{node.module}.{name.name}" for node in found for name in node.names}
+        reads[module] = ({str(node.module) for node in found} | named) & modules.keys()
+    TopologicalSorter(reads).prepare()
 
 
 def test_only_the_pipeline_knows_the_order() -> None:

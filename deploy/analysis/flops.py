@@ -1,8 +1,11 @@
 """FLOPs of one node: a multiply and an add count as two, and biases as nothing.
 
 Elementwise operators and normalizations count one per output element, reductions one per input
-element, pooling one per element of every window; what only moves data counts nothing. Nor does
-what has no rule here: `uncounted` says so.
+element, pooling one per element of every window. Resize counts two per neighbour that an output
+element weighs, as one sum: 2 (linear) or 4 (cubic) along every axis it resizes, so 8 FLOPs per
+element for a bilinear image and 32 for a bicubic one; antialiasing, which weighs more, isn't
+counted. What only moves data counts nothing, Resize to the nearest included. Nor does what has no
+rule here: `uncounted` says so.
 """
 
 from __future__ import annotations
@@ -12,7 +15,7 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from deploy.surgery.graph import elements
+from deploy.surgery.graph import constant, elements
 
 # the input that holds the weights; their first axis is the output channels
 _CONVOLUTIONS = {"Conv": 1, "ConvInteger": 1, "DeformConv": 1, "QLinearConv": 3}
@@ -40,6 +43,8 @@ _UNCOUNTED = {
 }
 # of other domains (onnxruntime's, a plugin's), and no arithmetic
 _MOVED_ELSEWHERE = ("ChannelShuffle", "ExpandDims", "GatherND", "Pad", "Trilu", "Unique")
+# how many neighbours Resize weighs along one axis
+_NEIGHBOURS = {"linear": 2, "cubic": 4}
 _REDUCTIONS = ("GlobalAveragePool", "GlobalMaxPool", "ArgMax", "ArgMin", "CumSum", "TopK")
 
 
@@ -62,6 +67,8 @@ def node_flops(node: gs.Node) -> int:
         return _attention(node)
     if node.op in _WINDOWS:
         return out * int(math.prod(node.attrs.get("kernel_shape", ())))
+    if node.op == "Resize":
+        return _resize(node, out)
     if node.op in _REDUCTIONS or node.op.startswith("Reduce"):
         return elements(node.inputs[0]) or 0
     return out if node.op in _ELEMENTWISE else 0
@@ -89,6 +96,21 @@ def _inner(node: gs.Node) -> int:
     shape = node.inputs[0].shape or [0]
     inner = shape[0] if node.op == "Gemm" and node.attrs.get("transA", 0) else shape[-1]
     return inner if isinstance(inner, int) else 1
+
+
+def _resize(node: gs.Node, out: int) -> int:
+    """A weighted sum for every element of the output; the scales say which axes it runs along, or
+    else the sizes before and after."""
+    neighbours = _NEIGHBOURS.get(node.attrs.get("mode", "nearest"))
+    if neighbours is None:
+        return 0
+    scales = constant(node.inputs[2]) if len(node.inputs) > 2 else None
+    if scales is not None and scales.size:
+        axes = int((scales != 1).sum())
+    else:
+        pairs = zip(node.inputs[0].shape or (), node.outputs[0].shape or (), strict=False)
+        axes = sum(isinstance(a, int) and isinstance(b, int) and a != b for a, b in pairs)
+    return 2 * out * neighbours**axes if axes else 0
 
 
 def _recurrent(node: gs.Node) -> int:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from deploy.analysis.layer_cost import graph_layers, itemsize
+from deploy.analysis.layer_cost import graph_layers, stored_bytes
 from deploy.artifacts.model import Model
 from deploy.surgery.graph import to_graph
 
@@ -37,7 +37,7 @@ def graph_cost(model: Model) -> GraphCost:
         nodes=len(graph.nodes),
         operators=dict(sorted(Counter(node.op for node in graph.nodes).items())),
         parameters=sum(int(np.prod(t.shape)) for t in weights.values()),
-        weight_bytes=sum(int(np.prod(t.shape)) * itemsize(t.dtype) for t in weights.values()),
+        weight_bytes=sum(stored_bytes(int(np.prod(t.shape)), t.dtype) for t in weights.values()),
         flops=sum(layer.flops for layer in layers),
         bytes=sum(layer.bytes for layer in layers),
     )

@@ -31,6 +31,8 @@ _FREE = (*_RELABEL, "Shape", "Size", "Constant", "ConstantOfShape", "Range")
 _NAMES: dict[str, Precision] = {"float16": "fp16", "bfloat16": "bf16"}
 # weighted: their two operands decide in which type they compute, whatever the bias is
 _PRODUCTS = ("Conv", "ConvTranspose", "Gemm", "MatMul")
+# packed, two or four to a byte
+_BITS = {"int4": 4, "uint4": 4, "float4_e2m1fn": 4, "int2": 2, "uint2": 2}
 _INTEGER = ("QLinearConv", "QLinearMatMul", "ConvInteger", "MatMulInteger")
 
 
@@ -96,20 +98,22 @@ def _counts_too_little(tensor: gs.Tensor) -> bool:
     return any(not isinstance(size, int) for size in tensor.shape[1:])
 
 
-def itemsize(found: object) -> int:
-    """Bytes per element of a tensor's `dtype`; 0 where it isn't known."""
+def stored_bytes(count: int, found: object) -> int:
+    """What so many elements of a tensor's `dtype` take, packed where they are below a byte; 0 where
+    the type isn't known."""
     dtype = _as_dtype(found)
-    return 0 if dtype is None else dtype.itemsize
+    return 0 if dtype is None else -(-count * _BITS.get(str(dtype), 8 * dtype.itemsize) // 8)
 
 
 def _cost(node: gs.Node, outputs: set[int]) -> LayerCost:
     total = floats = float_bytes = 0
     for tensor, dtype in _traffic(node, outputs):
-        count, size = _elements(node, tensor), itemsize(dtype)
-        total += count * size
+        count = _elements(node, tensor)
+        size = stored_bytes(count, dtype)
+        total += size
         if _is_float(dtype):
             floats += count
-            float_bytes += count * size
+            float_bytes += size
     # a conversion left standing moves data and computes nothing worth a name
     flops = 0 if node.op in (_Q, _DQ) else node_flops(node)
     return LayerCost(label(node), node.op, _precision(node), flops, total, floats, float_bytes)

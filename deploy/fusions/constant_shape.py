@@ -111,7 +111,8 @@ def _relative(node: gs.Node, index: int) -> tuple[int, np.ndarray] | Skip:
         axes = integers(facts_of(node.inputs[3])) if len(node.inputs) > 3 else range(len(numbers))
         if axes is not None:
             along = [before[int(axis)] for axis in axes]
-            found = _from_the_end(numbers, along, is_end=index == 2)
+            # backwards, runtimes take the largest number for the other end
+            found = _from_the_end(numbers, along, to_end=index == 2 and _goes_forward(node))
     elif node.op == "Expand":
         found = _broadcast(numbers, before)
     elif node.op == "Resize":
@@ -122,14 +123,20 @@ def _relative(node: gs.Node, index: int) -> tuple[int, np.ndarray] | Skip:
     return index, np.array(found, np.int64)
 
 
-def _from_the_end(numbers: np.ndarray, along: Sequence[Size], *, is_end: bool) -> list[int] | None:
+def _goes_forward(node: gs.Node) -> bool:
+    """Whether every step of a Slice is known to be positive."""
+    steps = integers(facts_of(node.inputs[4])) if len(node.inputs) > 4 else np.ones(1)
+    return steps is not None and bool((steps > 0).all())
+
+
+def _from_the_end(numbers: np.ndarray, along: Sequence[Size], *, to_end: bool) -> list[int] | None:
     """Bounds of a Slice, counted from the end where they vary with the axis."""
     found = []
     for bound, size in zip(numbers, along, strict=True):
         back = (size - bound).number
         if bound.number is not None:
             found.append(bound.number)
-        elif back == 0 and is_end:
+        elif back == 0 and to_end:
             found.append(_TO_THE_END)
         # a bound below 0 would count from the end by itself
         elif back is not None and back > 0 and (bound.least is not None and bound.least >= 0):

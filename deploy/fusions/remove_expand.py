@@ -27,20 +27,21 @@ def remove_expand(node: gs.Node) -> Replace | Skip | None:
     if node.op not in _BROADCASTS:
         return None
     expands = {
-        index: expand
+        id(expand): (index, expand)
         for index, value in enumerate(node.inputs)
         if (expand := producer(value)) is not None and expand.op == "Expand"
     }
     whole = broadcast([sizes_of(value) for value in node.inputs])
-    for index, expand in expands.items():
-        inputs = list(node.inputs)
-        inputs[index] = expand.inputs[0]
+    for index, expand in expands.values():
+        # wherever the node reads it: what is left of it would stay
+        expanded = node.inputs[index]
+        inputs = [expand.inputs[0] if value is expanded else value for value in node.inputs]
         if whole is None or broadcast([sizes_of(value) for value in inputs]) != whole:
             continue
         removed = sole_use(node, [expand])
         new = New(node.op, tuple(inputs), (node.outputs[0],), dict(node.attrs))
-        size = elements(node.inputs[index]) or 0
-        saved = 2 * size * itemsize(node.inputs[index]) if len(removed) > 1 else 0
+        size = elements(expanded) or 0
+        saved = 2 * size * itemsize(expanded) if len(removed) > 1 else 0
         return Replace(removed, (new,), f"{node.op} broadcasts without Expand", saved)
     if expands:
         return Skip(f"{node.op} isn't known to give as many elements without Expand")

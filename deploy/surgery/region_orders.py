@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 
 import onnx_graphsurgeon as gs
 
@@ -25,7 +26,11 @@ UNIT = 1 << 16
 
 class RegionOrders:
     """Nodes that can be computed in another axis order (`ops` says how), and those of them that
-    are `chosen` to be."""
+    are `chosen` to be.
+
+    How many readers of a value are turned is counted as they are chosen: to look at all of them for
+    each would take quadratic time where a thousand nodes read one value.
+    """
 
     def __init__(self, perm: Order) -> None:
         self.perm = perm
@@ -33,13 +38,42 @@ class RegionOrders:
         self.nodes: dict[int, gs.Node] = {}
         self.ops: dict[int, Turned] = {}
         self.chosen: set[int] = set()
-        self._ends: dict[int, int] = {}
+        # by value: how many read it, the Transposes among them; how many take it turned, and how
+        # many of those aren't Transposes
+        self._readers: dict[int, tuple[int, tuple[gs.Node, ...]]] = {}
+        self._takers: Counter[tuple[int, bool]] = Counter()
+        self._data_of: Counter[int] = Counter()
 
     def add(self, node: gs.Node, found: Turned) -> None:
         """Know one more node, which isn't chosen yet."""
         self.nodes[id(node)], self.ops[id(node)] = node, found
+
+    def choose(self, node: gs.Node) -> None:
+        """Turn this node too."""
+        self.chosen.add(id(node))
+        self._count(node, 1)
+
+    def leave(self, node: gs.Node) -> None:
+        """Turn this node no longer."""
+        self.chosen.remove(id(node))
+        self._count(node, -1)
+
+    def _count(self, node: gs.Node, more: int) -> None:
         # what is turned as one is known by its last node, and read by its first
-        self._ends.update({id(inner): id(node) for inner in found.inside})
+        for reader in (node, *self.ops[id(node)].inside):
+            is_transpose = permutation(reader) is not None
+            for value in self._taken(reader, node):
+                self._takers[id(value), False] += more
+                self._takers[id(value), True] += 0 if is_transpose else more
+        for value in {id(value): value for value in self.data(node)}.values():
+            self._data_of[id(value)] += more
+
+    def _taken(self, reader: gs.Node, node: gs.Node) -> Iterator[gs.Tensor]:
+        """What a turned node, or one inside it, reads in the other order, and only so."""
+        data = self.ops[id(node)].data
+        for value in {id(value): value for value in reader.inputs}.values():
+            if all(i in data for i, read in enumerate(reader.inputs) if read is value):
+                yield value
 
     def order(self, value: gs.Tensor) -> Order | None:
         """From what a turned node gives for this value to the value; None for other values."""
@@ -61,10 +95,17 @@ class RegionOrders:
     def needed(self, value: gs.Tensor) -> bool:
         """Whether somebody needs this value in its old order (Transposes take either)."""
         made = self.order(value) is not None
-        return is_output(value) or any(
-            not self._takes(reader, value) and not (made and permutation(reader) is not None)
-            for reader in value.outputs
-        )
+        count, transposes = self._reading(value)
+        others = count - len(transposes) if made else count
+        return is_output(value) or others > self._takers[id(value), made]
+
+    def _reading(self, value: gs.Tensor) -> tuple[int, tuple[gs.Node, ...]]:
+        """How many nodes read a value, and the Transposes among them."""
+        if id(value) not in self._readers:
+            readers = {id(reader): reader for reader in value.outputs}.values()
+            transposes = tuple(node for node in readers if permutation(node) is not None)
+            self._readers[id(value)] = (len(readers), transposes)
+        return self._readers[id(value)]
 
     def into(self, entry: gs.Node) -> Order:
         """From what an entering Transpose reads to the turned value."""
@@ -77,42 +118,45 @@ class RegionOrders:
     def cost(self, nodes: Iterable[gs.Node]) -> int:
         """What the Transposes in and around these nodes move, and turned ones more than before."""
         values: dict[int, gs.Tensor] = {}
-        transposes: dict[int, gs.Node] = {}
         own = 0
         for node in nodes:
-            own += self.ops[id(node)].extra_bytes * UNIT if id(node) in self.chosen else 0
-            for value in (*self.data(node), *node.outputs):
-                values[id(value)] = value
-                for near in (producer(value), *value.outputs):
-                    if near is not None and permutation(near) is not None:
-                        transposes[id(near)] = near
-            for transpose in list(transposes.values()):
-                values[id(transpose.outputs[0])] = transpose.outputs[0]
+            own += self._extra(node)
+            values.update({id(value): value for value in (*self.data(node), *node.outputs)})
+        return own + self._around(values, values.values())
+
+    def cost_untouched(self, nodes: Iterable[gs.Node]) -> int:
+        """The same with none of them turned."""
+        kept = self.chosen, self._takers, self._data_of
+        self.chosen, self._takers, self._data_of = set(), Counter(), Counter()
+        found = self.cost(nodes)
+        self.chosen, self._takers, self._data_of = kept
+        return found
+
+    def share(self, node: gs.Node) -> int:
+        """The part of the cost that changes when this one node is chosen or left."""
+        values = {id(value): value for value in (*self.data(node), *node.outputs)}
+        # the other readers of what it reads move what they moved
+        return self._extra(node) + self._around(values, node.outputs)
+
+    def _extra(self, node: gs.Node) -> int:
+        return self.ops[id(node)].extra_bytes * UNIT if id(node) in self.chosen else 0
+
+    def _around(self, values: dict[int, gs.Tensor], read: Iterable[gs.Tensor]) -> int:
+        """The cost of these values, of the Transposes that make them, and of those that read some
+        of them."""
+        makers = [producer(value) for value in values.values()]
+        near = [node for node in makers if node is not None and permutation(node) is not None]
+        near += [node for value in read for node in self._reading(value)[1]]
+        found = {id(node): node for node in near}
+        values = values | {id(n.outputs[0]): n.outputs[0] for n in found.values()}
         costs = (self._value_cost(value) for value in values.values())
-        return own + sum(costs) + sum(map(self._transpose_cost, transposes.values()))
-
-    def _turned_reader(self, reader: gs.Node) -> int | None:
-        """The chosen node that this reader is, or is a part of."""
-        key = self._ends.get(id(reader), id(reader))
-        return key if key in self.chosen else None
-
-    def _takes(self, reader: gs.Node, value: gs.Tensor) -> bool:
-        """Whether a turned node reads this value in the other order, and only so."""
-        key = self._turned_reader(reader)
-        if key is None:
-            return False
-        data = self.ops[key].data
-        return all(i in data for i, read in enumerate(reader.inputs) if read is value)
-
-    def _is_data(self, value: gs.Tensor, reader: gs.Node) -> bool:
-        key = self._turned_reader(reader)
-        return key is not None and any(value is read for read in self.data(self.nodes[key]))
+        return sum(costs) + sum(map(self._transpose_cost, found.values()))
 
     def _value_cost(self, value: gs.Tensor) -> int:
         order = self.order(value)
         if order is not None:
             return _price(inverse(order), value.shape, value) if self.needed(value) else 0
-        if not any(self._is_data(value, reader) for reader in value.outputs):
+        if not self._data_of[id(value)]:
             return 0
         entry = self.entry(value)
         if entry is None:

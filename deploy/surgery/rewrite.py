@@ -19,7 +19,7 @@ import onnx_graphsurgeon as gs
 
 from deploy.artifacts.model import Decision
 from deploy.errors import ModelError
-from deploy.surgery.graph import label, names_in_use
+from deploy.surgery.graph import label, names_in_use, producer
 from deploy.surgery.opset import needed_opset, raise_for, write_for
 from deploy.surgery.region import type_name
 
@@ -89,13 +89,15 @@ class _Driver:
             node = queue.popleft()
             if id(node) not in self.alive:
                 continue
-            budget -= 1
+            again = self._visit(node)
+            queue.extend(again)
+            # what fired counts: of a value with many readers every one looks at all of them again
+            budget -= bool(again)
             if budget < 0:
                 raise ModelError(
                     f"fusion {self.name!r} doesn't come to an end near node {label(node)!r}; "
                     "report this, and build with a target file that leaves it out"
                 )
-            queue.extend(self._visit(node))
         if not self.fired:
             return  # sorting costs more than asking every node did
         self.graph.nodes = list(self.alive.values())
@@ -130,6 +132,12 @@ class _Driver:
         """Why the replacement would lose a value; None when it is safe."""
         removed = {id(node) for node in found.remove}
         kept = {id(tensor) for new in found.add for tensor in new.outputs}
+        reads = (value for new in found.add for value in new.inputs if isinstance(value, gs.Tensor))
+        for value in reads:
+            source = producer(value)
+            # a body reads values from outside, so that its nodes are among their readers
+            if source is not None and id(source) not in self.alive and id(value) not in kept:
+                return f"{value.name!r} is computed in the body of another node"
         for node in found.remove:
             if id(node) not in self.alive:
                 return f"{label(node)!r} lies in the body of another node"

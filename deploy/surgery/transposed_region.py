@@ -94,9 +94,9 @@ class _Region:
     def _add(self, node: gs.Node, found: Turned) -> int:
         """Choose one more node; what that changes in cost."""
         self.orders.add(node, found)
-        before = self.orders.cost([node])
-        self.orders.chosen.add(id(node))
-        return self.orders.cost([node]) - before
+        before = self.orders.share(node)
+        self.orders.choose(node)
+        return self.orders.share(node) - before
 
     def answer(self) -> Replace | Skip | None:
         """The region turned, if that is a gain."""
@@ -111,9 +111,7 @@ class _Region:
         turned_whole = orders.cost(everything)
         self._shrink()
         after = orders.cost(everything)
-        turned_part, orders.chosen = orders.chosen, set()
-        before = orders.cost(everything)
-        orders.chosen = turned_part
+        before = orders.cost_untouched(everything)
         if after < before:
             return replaced(orders, before // UNIT, after // UNIT)
         if self.refusal is not None or turned_whole == before:
@@ -130,10 +128,10 @@ class _Region:
             for key in [key for key in reversed(orders.ops) if key in orders.chosen]:
                 node = orders.nodes[key]
                 # at equal cost, what folds into the Conv stays with it
-                inside = orders.cost([node]) - self._follows_dense(node)
-                orders.chosen.remove(key)
-                if orders.cost([node]) > inside:
-                    orders.chosen.add(key)
+                inside = orders.share(node) - self._follows_dense(node)
+                orders.leave(node)
+                if orders.share(node) > inside:
+                    orders.choose(node)
             if len(orders.chosen) == left:
                 return
 

@@ -188,3 +188,18 @@ def test_int8_weights_take_a_quarter() -> None:
     assert before.weight_bytes == 4 * (108 + 4)
     # 108 int8 weights; float32 bias; 4 weight scales and zero points; 2 x one activation pair
     assert after.weight_bytes == 108 + 16 + 4 * 5 + 2 * 5
+
+
+@pytest.mark.parametrize(("dtype", "size"), [("INT4", 8), ("UINT4", 8), ("INT8", 15)])
+def test_int4_weights_are_packed(dtype: str, size: int) -> None:
+    """Two to a byte, the odd one in a byte of its own; beside a scale of 4 bytes."""
+    body = "d = DequantizeLinear (w, s) y = MatMul (x, d)"
+    network = model_from(f"g (float[2,5] x) => (float[2,3] y) {{ {body} }}", opset=21)
+    numbers = helper.make_tensor("w", getattr(TensorProto, dtype), [5, 3], range(-7, 8))
+    if dtype == "UINT4":
+        numbers = helper.make_tensor("w", TensorProto.UINT4, [5, 3], range(15))
+    scale = helper.make_tensor("s", TensorProto.FLOAT, [], [0.5])
+    network.proto.graph.initializer.extend([numbers, scale])
+    cost = graph_cost(network)
+    assert (cost.parameters, cost.weight_bytes) == (15 + 1, size + 4)
+    assert cost.bytes == 4 * (10 + 6) + size

@@ -283,6 +283,11 @@ class TestIgnored:
         ('y = Einsum<equation="n...w,wv->n...v">(x, w)', {"w": zeros(6, 2)}, 2 * 90 * 2),
         ('y = Einsum<equation="nchw->nwhc">(x)', {}, 0),
         ("y = Concat<axis=1>(x, x)", {}, 0),
+        ("y = Resize(x, , s)", {"s": np.float32([1, 1, 2, 3])}, 0),
+        ('y = Resize<mode="linear">(x, , s)', {"s": np.float32([1, 1, 2, 3])}, 2 * 540 * 4),
+        ('y = Resize<mode="cubic">(x, , s)', {"s": np.float32([1, 1, 2, 3])}, 2 * 540 * 16),
+        ('y = Resize<mode="linear">(x, , , t)', {"t": np.int64([1, 3, 5, 9])}, 2 * 135 * 2),
+        ('y = Resize<mode="linear">(x, , , t)', {"t": np.int64([1, 3, 5, 6])}, 0),
     ],
 )
 def test_flops_of_other_operators(body: str, weights: dict[str, np.ndarray], flops: int) -> None:

@@ -173,6 +173,11 @@ class TestOthers:
         ends = [i for i in fused.proto.graph.initializer if "Slice_2" in i.name]
         assert len(ends) == 3
 
+    def test_the_end_of_a_slice_backwards(self) -> None:
+        """From 0 down to H takes nothing; the largest number would mean the other end."""
+        body = "y = Slice (x, zero, h, two, rest)"
+        assert_stays(computed(body), "varies with the sizes")
+
     def test_a_slice_that_may_be_shorter_than_it_takes_off(self) -> None:
         body = "last = Sub (w, four) y = Slice (x, zero, last, three)"
         assert_stays(computed(body), "varies with the sizes")

@@ -46,6 +46,13 @@ def test_sizes_that_are_free() -> None:
     assert_same_numbers(made, fused, rtol=0)
 
 
+@pytest.mark.parametrize("body", ["y = Sum (x, e, e)", "c = Less (x, s) y = Where (c, e, e)"])
+def test_one_that_is_read_twice(body: str) -> None:
+    made = model(f"e = Expand (s, t) {body}", more=FULL)
+    fused = assert_fuses(made, REMOVE, [op for op in ops(made) if op != "Expand"], rtol=0)
+    assert_same_numbers(made, fused, rtol=0)
+
+
 def test_one_that_others_read_stays_for_those() -> None:
     body = "e = Expand (s, t) m = Mul (x, e) n = Neg (e) y = Sub (m, n)"
     fused = fuse(model(body, more=FULL), [REMOVE])
@@ -57,6 +64,7 @@ def test_one_that_others_read_stays_for_those() -> None:
     ("body", "data"),
     [
         ("e = Expand (s, t) y = Mul (s, e)", "float[N,4,1,1] s"),  # makes the map itself
+        ("e = Expand (s, t) y = Max (e, e)", "float[N,4,1,1] s"),
         ("e = Expand (s, t) y = Mul (x, e)", "float[N,4,5,1] x, float[N,4,1,1] s"),
         ("e = Expand (s, t) y = Mul (x, e)", "float[N,4,H,W] x, float[N,4,1,1] s"),
     ],

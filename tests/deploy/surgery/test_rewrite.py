@@ -96,6 +96,32 @@ def test_refuses_to_remove_a_node_of_a_body() -> None:
     ]
 
 
+def test_refuses_to_read_a_value_of_a_body() -> None:
+    text = """
+    g (float[N,3] x, bool q) => (float[N,3] z, float[N,3] y) {
+        a = Relu(x)
+        z = If (q) <
+            then_branch = t () => (float[N,3] u) { m = Neg(a) u = Exp(m) },
+            else_branch = e () => (float[N,3] v) { v = Identity(x) }
+        >
+        n = Neg(a)
+        y = Abs(n)
+    }
+    """
+
+    def read_twin(node: gs.Node) -> Replace | None:
+        before = producer(node.inputs[0]) if node.op == "Abs" else None
+        if before is None:
+            return None
+        twin = before.inputs[0].outputs[0].outputs[0]
+        return Replace((node, before), (New("Abs", (twin,), (node.outputs[0],)),), "one Neg")
+
+    _, decisions = rewritten(model_from(text), read_twin)
+    assert reasons(decisions) == [
+        ("skipped", "Abs -> y", "'m' is computed in the body of another node")
+    ]
+
+
 def test_a_node_whose_body_reads_a_new_value_comes_after_it() -> None:
     text = """
     g (float[N,3] x, bool q) => (float[N,3] z) {
@@ -157,6 +183,30 @@ def test_a_rule_that_never_ends_is_stopped() -> None:
         rewrite(
             to_graph(model_from("g (float[N] x) => (float[N] y) { y = Relu(x) }")), "turn", turn
         )
+
+
+def test_many_readers_are_no_endless_rule() -> None:
+    """Every firing looks at all of them again."""
+    ends = range(50)
+    text = f"""g (float[N,3] x) => ({", ".join(f"float[N,3] y{i}" for i in ends)})
+      {{ a = Relu(x) {" ".join(f"y{i} = Neg(a)" for i in ends)} }}"""
+
+    def one_by_one(node: gs.Node) -> Replace | None:
+        readers = list(node.outputs[0].outputs) if node.op == "Relu" else []
+        first = next((reader for reader in readers if reader.op == "Neg"), None)
+        if first is None:
+            return None
+        new = [
+            New("Abs" if reader is first else reader.op, tuple(reader.inputs), (r,))
+            for reader in readers
+            for r in reader.outputs
+        ]
+        relu = New("Relu", (node.inputs[0],), (node.outputs[0],))
+        return Replace((node, *readers), (relu, *new), "one more")
+
+    model, decisions = rewritten(model_from(text), one_by_one)
+    assert [op for op, _, _ in shape_of(model)] == ["Relu"] + ["Abs"] * 50
+    assert len(decisions) == 50
 
 
 def test_skips_of_nodes_that_are_gone_vanish() -> None:
