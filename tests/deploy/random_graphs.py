@@ -211,7 +211,9 @@ def computed(draw: Draw, s: Sketch, x: Value, shape: Sequence[Dim]) -> Value:
     """The argument of a Reshape as exporters write x.size(): Shape, Gather, Mul, Div, Concat."""
     sizes = s.emit("Shape", [x], ([x.rank], "int64", COPIED))[0]
     parts: list[Value | str] = []
-    left = draw(st.sampled_from([None, *range(len(shape))]))
+    # a free size that x hasn't, such as rows of all its pixels, is what is left
+    new = [axis for axis, size in enumerate(shape) if isinstance(size, str) and size not in x.shape]
+    left = draw(st.sampled_from(new or [None, *range(len(shape))]))
     for axis, size in enumerate(shape):
         if axis == left:
             parts.append(s.integers([-1]))
