@@ -80,7 +80,7 @@ def prepared(name: str, target: Target) -> tuple[Model, Ranges]:
 def openers(name: str, target: Target) -> dict[str, Callable[[], Engine]]:
     """What compiles each of the product's candidates for a network, the float ones included."""
     fused, ranges = prepared(name, target)
-    listed = candidates(target, Recipe(), NOTHING)
+    listed = candidates(target, Recipe(), NOTHING, "int8")
     found: dict[tuple[str, str], tuple[Candidate, Model]] = {}
     for candidate in listed:
         graph = fused
@@ -92,7 +92,9 @@ def openers(name: str, target: Target) -> dict[str, Callable[[], Engine]]:
 
 def opener(candidate: Candidate, graph: Model) -> Callable[[], Engine]:
     settings = candidate.target.engine.model_copy(update={"threads": 1})
-    return lambda: ov.build(for_compiler(graph, candidate.target), settings, candidate.precision)
+    return lambda: ov.build(
+        for_compiler(graph, candidate.target, candidate.precision), settings, candidate.precision
+    )
 
 
 def _config(candidate: Candidate) -> tuple[str, str]:
