@@ -19,7 +19,7 @@ from onnx import helper
 from deploy.artifacts.model import Decision, Model, copy_proto, graphs
 from deploy.floats.widen import retype, stored_tensors
 from deploy.quantizable import LAYERS
-from deploy.surgery.graph import infer, is_output, producer, to_graph, to_model
+from deploy.surgery.graph import infer, is_output, producer, read_instead, to_graph, to_model
 
 _FLOAT = onnx.TensorProto.FLOAT
 STORED: dict[int, str] = {
@@ -140,16 +140,9 @@ def _drop_casts(graph: gs.Graph) -> int:
             node.outputs.clear()
             maker.outputs[[t is source for t in maker.outputs].index(True)] = made
             source, made = made, source
-        _read_instead(made, source)
+        read_instead(made, source)
         dropped += 1
     return dropped
-
-
-def _read_instead(old: gs.Tensor, new: gs.Tensor) -> None:
-    for reader in list(old.outputs):
-        for index, value in enumerate(reader.inputs):
-            if value is old:
-                reader.inputs[index] = new
 
 
 def _kept(ports: dict[str, int]) -> str:

@@ -157,11 +157,16 @@ def _constant_values(node: gs.Node) -> np.ndarray | None:
 
 
 def _replace_value(old: gs.Tensor, new: gs.Tensor) -> None:
+    read_instead(old, new)
+    old.inputs.clear()
+
+
+def read_instead(old: gs.Tensor, new: gs.Tensor) -> None:
+    """All that read `old` read `new`."""
     for reader in list(old.outputs):
         for index, value in enumerate(reader.inputs):
             if value is old:
                 reader.inputs[index] = new
-    old.inputs.clear()
 
 
 def names_in_use(nodes: Sequence[gs.Node]) -> set[str]:
