@@ -9,7 +9,8 @@ a copy, value by value. Here whole rows move instead, and `s` neighbours in a ro
 the channels: the last Transpose moves nothing, it only says so. Weights are spread over the new
 taps, zeros between them; the products are the same. In OpenVINO on one core, bf16, the first
 layers of ShuffleNetV2 (copy, convolution, pool) take 0.84 of the time; in float32 it is a tie
-(benchmarks/shufflenet.py). Run it on the final graph: a quantized convolution is left as it is.
+(benchmarks/shufflenet.py). Run it on the final graph; a quantized convolution is left to
+`columns_as_channels`.
 """
 
 from __future__ import annotations
@@ -19,24 +20,23 @@ import math
 import numpy as np
 import onnx_graphsurgeon as gs
 
-from deploy.surgery.graph import constant, producer
+from deploy.surgery.first_conv import is_image, why_not_regrouped
+from deploy.surgery.graph import constant
 from deploy.surgery.rewrite import New, Replace, Skip
-
-# beyond them channels fill a vector by themselves
-_MOST_CHANNELS = 4
 
 
 def interleave_rows(node: gs.Node) -> Replace | Skip | None:
     """Give this convolution rows of all channels in place of the image."""
-    if node.op != "Conv" or not _is_image(node.inputs[0]):
+    if node.op != "Conv" or not is_image(node.inputs[0]):
         return None
     step_down, step = (int(n) for n in node.attrs.get("strides", (1, 1)))
     weights = constant(node.inputs[1])
     width = node.inputs[0].shape[3]
-    refusal = _refusal(node, step, weights)
+    if weights is None:
+        return Skip("its weights are quantized or computed at run time")
+    refusal = why_not_regrouped(node, node.inputs[0], step, step)
     if refusal is not None:
         return Skip(refusal)
-    assert weights is not None
     pads = [int(n) for n in node.attrs.get("pads", (0, 0, 0, 0))]
     channels, kernel = weights.shape[1], weights.shape[3]
     spread = _spread(weights, step, pads[1])
@@ -58,34 +58,6 @@ def interleave_rows(node: gs.Node) -> Replace | Skip | None:
         New("Conv", (named, spread, *node.inputs[2:]), (node.outputs[0],), attrs),
     )
     return Replace((node,), added, f"rows of {channels} channels interleaved, {step} columns each")
-
-
-def _is_image(tensor: gs.Tensor) -> bool:
-    """Whether this is an input of the model, with few channels that vary slowest."""
-    if producer(tensor) is not None or isinstance(tensor, gs.Constant) or tensor.shape is None:
-        return False
-    if len(tensor.shape) != 4:
-        return False
-    channels = tensor.shape[1]
-    return isinstance(channels, int) and 1 < channels <= _MOST_CHANNELS
-
-
-def _refusal(node: gs.Node, step: int, weights: np.ndarray | None) -> str | None:
-    """Why the convolution can't read rows; None when it can."""
-    width = node.inputs[0].shape[3]
-    if weights is None:
-        return "its weights are quantized or computed at run time"
-    if int(node.attrs.get("group", 1)) != 1:
-        return "it has groups, which would need rows of their own"
-    if step < 2:
-        return "it steps by single columns, and one value takes the place of no channels"
-    if any(int(n) != 1 for n in node.attrs.get("dilations", (1, 1))):
-        return "it is dilated: its rows don't follow each other"
-    if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
-        return f"it pads by itself ({node.attrs['auto_pad']})"
-    if not isinstance(width, int) or width % step:
-        return f"an image {width} wide doesn't divide into groups of {step} columns"
-    return None
 
 
 def _spread(weights: np.ndarray, step: int, before: int) -> np.ndarray:
