@@ -39,6 +39,7 @@ from deploy.build import for_compiler
 from deploy.calibrate import calibrate
 from deploy.fuse import fuse
 from deploy.int8.choose import choose
+from deploy.int8.race import entry_of, preference
 from deploy.int8.variants import Candidate, candidates
 from deploy.load import load
 from deploy.placement import NOTHING
@@ -77,8 +78,9 @@ def prepared(name: str, target: Target) -> tuple[Model, Ranges]:
     return fused, calibrate(fused, found, "minmax")
 
 
-def openers(name: str, target: Target) -> dict[str, Callable[[], Engine]]:
-    """What compiles each of the product's candidates for a network, the float ones included."""
+def openers(name: str, target: Target) -> tuple[dict[str, Callable[[], Engine]], list[str]]:
+    """What compiles each of the product's candidates for a network, the float ones included; their
+    names, the one first that is shipped of equally fast ones."""
     fused, ranges = prepared(name, target)
     listed = candidates(target, Recipe(), NOTHING, "int8")
     found: dict[tuple[str, str], tuple[Candidate, Model]] = {}
@@ -87,7 +89,9 @@ def openers(name: str, target: Target) -> dict[str, Callable[[], Engine]]:
         if candidate.precision == "int8":
             graph = quantize(fused, ranges, candidate.target, exclude=candidate.exclude)
         found.setdefault((graph.sha256, str(_config(candidate))), (candidate, graph))
-    return {candidate.name: opener(candidate, graph) for candidate, graph in found.values()}
+    entries = [entry_of(c.name, c.description, graph, c.precision) for c, graph in found.values()]
+    opened = {candidate.name: opener(candidate, graph) for candidate, graph in found.values()}
+    return opened, preference(entries)
 
 
 def opener(candidate: Candidate, graph: Model) -> Callable[[], Engine]:
@@ -123,9 +127,15 @@ def measured(name: str, target: Target) -> dict[str, float]:
     calls = {peer: [opener_() for _ in range(COMPILATIONS)] for peer, opener_ in opened.items()}
     peers, chosen = list(calls), {}
     for kind in (EXACT, APPROXIMATE) if name + APPROXIMATE in GOALS else (EXACT,):
-        found = openers(name, approximated(target) if kind else target)
+        found, preferred = openers(name, approximated(target) if kind else target)
         feeds = {"input": xs[0]}
-        race = choose(found, lambda _, fed=feeds: fed, budget_s=SEARCH_S, clock=time.process_time)
+        race = choose(
+            found,
+            lambda _, fed=feeds: fed,
+            preference=preferred,
+            budget_s=SEARCH_S,
+            clock=time.process_time,
+        )
         chosen[kind] = race.order[0]
         engines = [found[chosen[kind]]() for _ in range(COMPILATIONS)]
         calls[f"ours{kind}"] = [engine.prepare(feeds) for engine in engines]

@@ -6,6 +6,7 @@
 "Conv:pointwise"               1x1, one group
 "Conv:spatial"                 larger kernels, one group
 "Conv:squeezed"                on a 1x1 map, as in squeeze-and-excitation (besides one of those)
+"Conv:excited"                 depthwise, its result scaled by squeeze-and-excitation (besides)
 "first", "last"                layers with weights that have no other such layer before (behind)
 """
 
@@ -15,9 +16,14 @@ from collections.abc import Iterable
 
 import onnx_graphsurgeon as gs
 
-CONVOLUTIONS = ("depthwise", "grouped", "pointwise", "spatial", "squeezed")
+from deploy.surgery.channels import excited
+from deploy.surgery.elementwise import ELEMENTWISE
+
+CONVOLUTIONS = ("depthwise", "grouped", "pointwise", "spatial", "squeezed", "excited")
 ENDS = ("first", "last")
 _CONVOLVES = ("Conv", "ConvTranspose")
+# a swish written out has three nodes between a convolution and its excitation
+_ACTIVATION_NODES = 4
 KINDS = (*ENDS, *(f"{op}:{name}" for op in _CONVOLVES for name in CONVOLUTIONS))
 
 
@@ -36,7 +42,23 @@ def kinds(node: gs.Node) -> list[str]:
     area = (node.inputs[0].shape or ())[2:]
     if area and all(d == 1 for d in area):
         found.append(f"{node.op}:squeezed")
+    if name == "depthwise" and _is_excited(node):
+        found.append(f"{node.op}:excited")
     return found
+
+
+def _is_excited(node: gs.Node) -> bool:
+    """Whether the result, or what an activation makes of it, is a map that factors per channel
+    scale."""
+    values = list(node.outputs)
+    for _ in range(_ACTIVATION_NODES):
+        readers = [reader for value in values for reader in value.outputs]
+        scaled = [excited(reader) for reader in readers]
+        if any(found is not None and any(found[0] is v for v in values) for found in scaled):
+            return True
+        following = [r for r in readers if r.op in ELEMENTWISE and excited(r) is None]
+        values += [t for r in following for t in r.outputs if all(t is not v for v in values)]
+    return False
 
 
 def first_and_last(layers: Iterable[gs.Node]) -> dict[int, list[str]]:

@@ -2,9 +2,9 @@
 
 A shared machine drifts by more than what two engines differ, and one model compiled twice differs
 by up to 3 %. So every candidate runs in the same rounds, what is clearly slower leaves early, the
-few that remain are compiled again for a loop of their own, and the candidate named first stays
-unless another one is faster by more than such luck. A GPU's own clock decides where every candidate
-has it: the host's has Python's calls in it.
+few that remain are compiled again, three times where that is quick, for a loop of their own, and of
+those that differ by no more than such luck the preferred one is shipped. A GPU's own clock decides
+where every candidate has it: the host's has Python's calls in it.
 """
 
 from __future__ import annotations
@@ -27,6 +27,12 @@ _SCREENED_AFTER = 8
 _HOPELESS = 1.15
 _FINALISTS = 4
 _MOST_ROUNDS = 100
+# by turns, so that no candidate wins or loses by one lucky compilation
+_COMPILATIONS = 3
+# of the time left, what compiling all finalists once more may take
+_COMPILING_SHARE = 0.25
+# what three compilations of one model still differ by
+_TIE_OF_SEVERAL = 0.015
 # of the budget: the rest is for the finalists
 _SCREENING_SHARE = 0.6
 
@@ -66,28 +72,32 @@ def choose(
     feeds: Callable[[Engine], Mapping[str, np.ndarray]],
     *,
     needed: Collection[str] = (),
+    preference: Sequence[str] = (),
     budget_s: float = 20.0,
     clock: Clock = time.perf_counter,
 ) -> Choice:
-    """The candidates in the order to ship them: among those within 3 % of the fastest, the one
-    listed first.
+    """The candidates in the order to ship them: among those as fast as the fastest, the preferred
+    one. As fast is what is within 3 %, and within 1.5 % where there was time to compile each three
+    times.
 
-    candidates: what to compile, by name, the preferred one first; a BuildError of the first is
-    raised, of another noted, when it runs too. feeds: what one run of an engine takes. budget_s:
-    compiling included; the first two and those `needed` are measured whatever it takes.
+    candidates: what to compile, by name; a BuildError of the first is raised, of another noted,
+    when it runs too. feeds: what one run of an engine takes. preference: all names, the one to
+    prefer first; in the order of `candidates` if not given. budget_s: compiling included; the first
+    two and those `needed` are measured whatever it takes.
     """
     race = _Race(candidates, feeds, clock, needed)
     end = clock() + budget_s
     screened = race.loop(list(candidates), clock() + _SCREENING_SHARE * budget_s, screen=True)
-    listed = [name for name in candidates if name in screened]
-    finalists = preferred(listed, screened)[:_FINALISTS]
-    default = listed[0]
+    listed = [name for name in preference or candidates if name in screened]
+    finalists = sorted(listed, key=lambda name: screened[name])[:_FINALISTS]
+    default = next(name for name in candidates if name in screened)
     again = [name for name in listed if name in finalists or name == default]
     final = race.loop(again, end, screen=False) if len(again) > 1 else screened
     out = {*final, *race.left_out}
     rest = {name: ms for name, ms in screened.items() if name not in out}
     again = [name for name in again if name in final]
-    order = (*preferred(again, final), *preferred([n for n in listed if n in rest], rest))
+    tie = _TIE_OF_SEVERAL if race.compilations == _COMPILATIONS else TIE
+    order = (*preferred(again, final, tie), *preferred([n for n in listed if n in rest], rest))
     figures = [(final, final is not screened), (rest, False)]
     measured = [
         Measured(name, times[name], race.rounds[name], last)
@@ -97,19 +107,25 @@ def choose(
     return Choice(order, tuple(measured), race.left_out, race.of_device)
 
 
-def preferred(listed: Sequence[str], medians_ms: Mapping[str, float]) -> list[str]:
-    """The names by what to ship first: the fastest, but of all within 3 % the one listed first."""
+def preferred(
+    listed: Sequence[str], medians_ms: Mapping[str, float], tie: float = TIE
+) -> list[str]:
+    """The names by what to ship first: the fastest, but of all within a share of `tie` the one
+    listed first."""
     left, found = list(listed), []
     while left:
         fastest = min(medians_ms[name] for name in left)
-        found.append(next(n for n in left if medians_ms[n] * (1 - TIE) <= fastest))
+        found.append(next(n for n in left if medians_ms[n] * (1 - tie) <= fastest))
         left.remove(found[-1])
     return found
 
 
 @dataclass
 class _Race:
-    """Loops over candidates, and what became of them."""
+    """Loops over candidates, and what became of them.
+
+    compilations: of every candidate in the last loop.
+    """
 
     candidates: Mapping[str, Open]
     feeds: Callable[[Engine], Mapping[str, np.ndarray]]
@@ -118,42 +134,66 @@ class _Race:
     rounds: dict[str, int] = field(default_factory=dict)
     left_out: dict[str, str] = field(default_factory=dict)
     of_device: bool = False
+    compilations: int = 1
 
     def loop(self, names: Sequence[str], end: float, *, screen: bool) -> dict[str, float]:
         """Median milliseconds of each candidate that could be opened, interleaved."""
         with ExitStack() as opened:
+            start = self.clock()
             calls = self._opened(names, end if screen else None, opened)
+            if not screen:
+                self._open_again(calls, self.clock() - start, end, opened)
             times = self._timed(calls, end, screen)
         self.rounds |= {name: len(seen.wall_s) for name, seen in times.items()}
         return self._medians(times)
 
     def _opened(
         self, names: Sequence[str], end: float | None, opened: ExitStack
-    ) -> dict[str, Call]:
+    ) -> dict[str, list[Call]]:
         """Calls of the compiled candidates, warm; compiling takes half of the time to `end` at
         most."""
         start = self.clock()
         latest = np.inf if end is None else start + (end - start) / 2
-        calls: dict[str, Call] = {}
+        calls: dict[str, list[Call]] = {}
         for name in names:
             spare = len(calls) > 1 and name not in self.needed
             if spare and self.clock() > latest:
                 self.left_out[name] = "not compiled: the time budget was spent; raise it"
                 continue
             try:
-                engine = opened.enter_context(self.candidates[name]())
-                call = engine.timed(self.feeds(engine))
-                for _ in range(_WARM_UP):
-                    call()
+                calls[name] = [self._warm(name, opened)]
             except BuildError as error:
                 self._drop(name, error, needed=not calls)
-                continue
-            calls[name] = call
         return calls
 
-    def _timed(self, calls: Mapping[str, Call], end: float, screen: bool) -> dict[str, Timings]:
-        """What each call took; each round calls every candidate twice and times the second call, so
-        that it finds its own data in the caches."""
+    def _open_again(
+        self, calls: Mapping[str, list[Call]], took_s: float, end: float, opened: ExitStack
+    ) -> None:
+        """Further compilations of every candidate, all of them or none."""
+        while (
+            self.compilations < _COMPILATIONS and took_s <= (end - self.clock()) * _COMPILING_SHARE
+        ):
+            try:
+                again = {name: self._warm(name, opened) for name in calls}
+            except BuildError:
+                return  # what compiled before and now doesn't is short of memory
+            for name, call in again.items():
+                calls[name].append(call)
+            self.compilations += 1
+
+    def _warm(self, name: str, opened: ExitStack) -> Call:
+        """A compiled candidate's call, its caches warm."""
+        engine = opened.enter_context(self.candidates[name]())
+        call = engine.timed(self.feeds(engine))
+        for _ in range(_WARM_UP):
+            call()
+        return call
+
+    def _timed(
+        self, calls: Mapping[str, list[Call]], end: float, screen: bool
+    ) -> dict[str, Timings]:
+        """What each call took; each round calls one compilation of every candidate twice and times
+        the second call, so that it finds its own data in the caches."""
         times = {name: Timings([], []) for name in calls}
         racing = list(calls)
         for done in range(_MOST_ROUNDS):
@@ -163,7 +203,7 @@ class _Race:
                 racing = self._hopeful(times)
             for name in list(racing):
                 try:
-                    self._time(calls[name], times[name])
+                    self._time(calls[name][done % len(calls[name])], times[name])
                 except BuildError as error:
                     self._drop(name, error, needed=name == next(iter(calls)))
                     racing.remove(name)

@@ -136,6 +136,13 @@ def entry_of(name: str, description: str, model: Model, precision: str) -> Entry
     return Entry(name, description, precision, quantized, other)
 
 
+def preference(entries: Sequence[Entry]) -> list[str]:
+    """Whom to ship of those equally fast: fewer layers in 8 bits lose less, and 8 bits were asked
+    for, so that float engines come last."""
+    ranks = {e.name: (e.precision not in QUANTIZED, e.int8_layers) for e in entries}
+    return sorted(ranks, key=lambda name: ranks[name])
+
+
 def layer_counts(model: Model) -> tuple[int, int]:
     """How many layers with weights run in INT8, and how many in float."""
     graph = model.proto.graph

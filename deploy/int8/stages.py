@@ -21,7 +21,7 @@ from deploy.data import Data, SampleSet
 from deploy.equalize import equalize
 from deploy.errors import CalibrationError
 from deploy.int8.choose import choose
-from deploy.int8.race import Race, entry_of, foretold, timed
+from deploy.int8.race import Race, entry_of, foretold, preference, timed
 from deploy.int8.variants import Candidate
 from deploy.judge import limits_for
 from deploy.line import Judged, Line
@@ -182,6 +182,7 @@ class Int8Stages:
                 opened,
                 lambda engine: single_run(engine.inputs, self.data.evaluation),
                 needed=_needed(models),
+                preference=preference(entries),
                 budget_s=self.recipe.search_s,
             )
             timed(entries, found).save(out / _RACE)

@@ -7,6 +7,7 @@ import re
 import numpy as np
 import pytest
 from dialects import dialect, parsed
+from helpers import model_from
 from tiny_models import model, node, normal, ranges_of, residual
 
 from deploy.artifacts.model import Model
@@ -17,7 +18,7 @@ from deploy.placements.onnxruntime import onnxruntime
 from deploy.placements.openvino import openvino
 from deploy.quantizable import same_values
 from deploy.quantize import quantize
-from deploy.surgery.graph import label, to_graph
+from deploy.surgery.graph import infer, label, to_graph
 
 MAP = ["N", 4, 6, 8]
 
@@ -50,7 +51,7 @@ class TestKinds:
         found = {label(n): kinds(n) for n in to_graph(shuffle()).nodes}
         assert found == {
             "first": ["Conv", "Conv:spatial"],
-            "deep": ["Conv", "Conv:depthwise"],
+            "deep": ["Conv", "Conv:depthwise", "Conv:excited"],
             "pool": ["GlobalAveragePool"],
             "gate": ["Conv", "Conv:pointwise", "Conv:squeezed"],
             "sigmoid": ["Sigmoid"],
@@ -66,6 +67,33 @@ class TestKinds:
         for shape in (None, ["N", 4, "H", 1]):
             point.inputs[0].shape = shape
             assert kinds(point) == ["Conv", "Conv:pointwise"]
+
+    @pytest.mark.parametrize(
+        "activation, found",
+        [
+            ("a = Relu(c)", True),
+            ("a = HardSwish(c)", True),
+            ("s = Sigmoid(c) a = Mul(c, s)", True),
+            ("n = Neg(c) e = Exp(n) o = Add(e, one) a = Div(c, o)", True),
+            ("i = Identity(c) j = Identity(i) k = Identity(j) l = Identity(k) a = Relu(l)", False),
+            ("a = MaxPool<kernel_shape=[1,1]>(c)", False),
+        ],
+    )
+    def test_excited_through_an_activation(self, activation: str, found: bool) -> None:
+        text = "g (float[N,4,6,8] x) => (float[N,4,6,8] y) { c = Conv<group=4>(x, wd) "
+        text += f"{activation} p = GlobalAveragePool(a) g = Sigmoid(p) y = Mul(a, g) }}"
+        values = {"wd": normal(4, 1, 1, 1), "one": np.float32(1)}
+        made = model_from(text, {n: v for n, v in values.items() if f" {n})" in text})
+        (conv,) = (n for n in to_graph(Model(infer(made.proto), "m")).nodes if n.op == "Conv")
+        assert ("Conv:excited" in kinds(conv)) is found
+
+    def test_scaling_by_a_map_or_of_another_map_excites_nothing(self) -> None:
+        for scaled in ("y = Mul(c, x)", "p = GlobalAveragePool(c) y = Mul(x, p)"):
+            text = "g (float[N,4,6,8] x) => (float[N,4,6,8] y) { c = Conv<group=4>(x, wd) "
+            text += f"{scaled} }}"
+            made = model_from(text, {"wd": normal(4, 1, 1, 1)})
+            (conv,) = (n for n in to_graph(Model(infer(made.proto), "m")).nodes if n.op == "Conv")
+            assert "Conv:excited" not in kinds(conv)
 
     def test_ends(self) -> None:
         layers = [n for n in to_graph(shuffle()).nodes if n.op.startswith("Conv")]
