@@ -38,9 +38,21 @@ def for_compiler(model: Model, target: Target, precision: Precision) -> Model:
     """The graph as the vendor gets it: operators it is slow at replaced by what it is fast at, and
     for NVIDIA's in the opset and the types its parser takes."""
     if target.engine.nvidia is None:
-        return fuse(model, target.engine_fusions) if target.engine_fusions else model
+        wanted = _of_these_sizes(model, target)
+        return fuse(model, wanted) if wanted else model
     judged = target.backend == "reference"
     return (as_judged if judged else as_shipped)(model, target, precision)
+
+
+def _of_these_sizes(model: Model, target: Target) -> list[str]:
+    """The target's engine fusions, less those that only pay for fixed sizes where the batch stays
+    free (a free height or width they see for themselves)."""
+    free = target.engine.batch == "dynamic" and any(s.shape[:1] == (None,) for s in model.inputs)
+    return [name for name in target.engine_fusions if not (free and _needs_sizes(name))]
+
+
+def _needs_sizes(fusion: str) -> bool:
+    return bool(getattr(registry.module("fusion", fusion), "FIXED_SIZES", False))
 
 
 def compiled(model: Model, target: Target, precision: Precision) -> Engine:

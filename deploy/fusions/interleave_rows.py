@@ -24,6 +24,9 @@ from deploy.surgery.first_conv import is_image, why_not_regrouped
 from deploy.surgery.graph import constant
 from deploy.surgery.rewrite import New, Replace, Skip
 
+# OpenVINO, first layers of 224x224 with a free batch or height: 1.2 to 1.6 times the time
+FIXED_SIZES = True
+
 
 def interleave_rows(node: gs.Node) -> Replace | Skip | None:
     """Give this convolution rows of all channels in place of the image."""

@@ -23,7 +23,7 @@ def is_image(tensor: gs.Tensor) -> bool:
 def why_not_regrouped(node: gs.Node, image: gs.Tensor, step: int, columns: int) -> str | None:
     """Why a convolution [strides .., step] can't read `columns` neighbours in a row as channels;
     None when it can."""
-    width = image.shape[3]
+    height, width = image.shape[2:]
     if int(node.attrs.get("group", 1)) != 1:
         return "it has groups, which would need rows of their own"
     if step < 2:
@@ -32,6 +32,8 @@ def why_not_regrouped(node: gs.Node, image: gs.Tensor, step: int, columns: int) 
         return "it is dilated: its rows don't follow each other"
     if node.attrs.get("auto_pad", "NOTSET") not in ("NOTSET", "VALID"):
         return f"it pads by itself ({node.attrs['auto_pad']})"
+    if not isinstance(height, int):
+        return f"an image {height} high: where a size is free, what is renamed here is copied"
     if not isinstance(width, int) or width % columns:
         return f"an image {width} wide doesn't divide into groups of {columns} columns"
     return None

@@ -7,10 +7,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from helpers import model_from, weight
 from tiny_models import conv, samples_of
 
 from deploy.backends import ov
-from deploy.build import build, load_engine
+from deploy.build import build, for_compiler, load_engine
 from deploy.errors import BuildError
 from deploy.target import Target
 
@@ -39,3 +40,22 @@ def test_bf16_on_a_machine_without_it(tmp_path: Path, monkeypatch: pytest.Monkey
     # another machine's target can't be judged by this one
     build(conv(), Target.load("intel-amx"), "bf16", tmp_path)
     build(conv(), Target.load("cpu"), "fp32", tmp_path)
+
+
+@pytest.mark.parametrize(
+    "name, batch, regrouped",
+    [("N", 1, True), ("N", 4, True), ("N", "dynamic", False), ("2", "dynamic", True)],
+)
+def test_a_free_batch_leaves_out_what_needs_sizes(
+    name: str, batch: int | str, regrouped: bool
+) -> None:
+    """OpenVINO would copy what these fusions only rename: slower than without them."""
+    cpu = Target.load("cpu")
+    target = cpu.model_copy(update={"engine": cpu.engine.model_copy(update={"batch": batch})})
+    body = "y = Conv<strides=[2,2]>(x, w)"
+    model = model_from(
+        f"g (float[{name},3,8,8] x) => (float[{name},5,4,4] y) {{ {body} }}",
+        {"w": weight(5, 3, 2, 2)},
+    )
+    rules = [d.rule for d in for_compiler(model, target, "fp32").decisions]
+    assert ("interleave_rows" in rules) == regrouped
