@@ -127,10 +127,7 @@ def _bundle(model: Path, folder: Path, recipe: Recipe, output: Path) -> Found:
 
 def _pair(way: Way, name: str, against: str, samples: Sequence[Sample]) -> tuple[Pair, bool]:
     noisy = name in ("uncorrected", "quantized", "compressed")
-    exact = way.graphs[against]
-    if noisy and way.stand_in is not None and against != "equalized":
-        exact = way.stand_in
-    before, after = observable(exact), observable(way.graphs[name])
+    before, after = observable(way.graphs[against]), observable(way.graphs[name])
     return Pair.of(before, after, runs_of(before, samples[:2]), way.feeding), noisy
 
 

@@ -78,8 +78,7 @@ class Way:
     """What a build came by. graphs: some of STAGES, in that order, the first one the truth.
 
     limits: per output the least SQNR; "" stands for all others. served: sends the feeds of one
-    request to the server and returns its outputs. stand_in: the float graph that a Q/DQ one is
-    judged by where the equalized one wasn't kept. approximate: cheaper activations were asked for.
+    request to the server and returns its outputs. approximate: cheaper activations were asked for.
     """
 
     graphs: Mapping[str, Model]
@@ -90,7 +89,6 @@ class Way:
     limits_from: str = "recipe"
     served: Callable[[Values], Values] | None = None
     served_inputs: tuple[TensorSpec, ...] = ()
-    stand_in: Model | None = None
     approximate: bool = False
 
 
@@ -231,10 +229,7 @@ class _Climb:
         return self._noisy[exact, name]
 
     def noisy_pair(self, exact: str, name: str) -> NoisyPair:
-        model = self.graphs[exact]
-        if self.way.stand_in is not None and exact != "equalized":
-            model = observable(self.way.stand_in)
-        pair = self.pair(model, self.graphs[name])
+        pair = self.pair(self.graphs[exact], self.graphs[name])
         like = self._noisy.get((exact, "uncorrected")) if name == "quantized" else None
         return NoisyPair(pair, self.way.ranges, like)
 

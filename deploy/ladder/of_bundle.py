@@ -60,9 +60,6 @@ def bundle_way(
     graphs = _graphs(bundle, own, model)
     ranges = folder / "ranges.json"
     found = Ranges.load(ranges) if ranges.is_file() else None
-    stand_in = None
-    if "quantized" in graphs and "equalized" not in graphs:
-        stand_in = without_qdq(graphs["quantized"])
     last = list(graphs.values())[-1]
     samples, about = _samples(folder, recipe, own, last)
     place = engine_folder(folder)
@@ -78,7 +75,6 @@ def bundle_way(
                 limits_from="the bundle's tolerance",
                 served=_asking(server, [spec.name for spec in engine.outputs]),
                 served_inputs=engine.inputs,
-                stand_in=stand_in,
                 approximate=bool(own.approximate),
             ),
             samples,

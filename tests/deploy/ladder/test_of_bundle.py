@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -23,9 +24,7 @@ TENSOR = "unit2.expand.bn/BatchNormalization_out"
 NOTHING = Recipe.read(None, {})
 
 
-@pytest.fixture(scope="module")
-def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("bundle") / "digits-int8"
+def built(folder: Path, **more: object) -> Path:
     flags = {
         "precision": "int8",
         "data": str(DIGITS / "calib.npz"),
@@ -33,9 +32,15 @@ def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "samples": 64,
         "eval_samples": 32,
         "search_s": 0,
+        **more,
     }
     deploy_model(Job(DIGITS / "digits.onnx", Recipe.read(None, flags), folder))
     return folder
+
+
+@pytest.fixture(scope="module")
+def bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return built(tmp_path_factory.mktemp("bundle") / "digits-int8")
 
 
 def test_by_itself(bundle: Path) -> None:
@@ -47,6 +52,18 @@ def test_by_itself(bundle: Path) -> None:
     assert found.rungs[-1].tensors
     # the bundle's own tolerance holds for each output
     assert {out.limit_db for out in found.rungs[-1].outputs} == {8.0}
+
+
+def test_weights_are_rounded_too_where_nothing_was_equalized(tmp_path: Path) -> None:
+    """The bundle's own report judges it by the same rungs."""
+    folder = built(tmp_path / "digits-int8", effort="fast")
+    assert not (folder / "model" / "equalized.onnx").exists()
+    told = json.loads((folder / "report.json").read_text(encoding="utf-8"))["ladder"]["rungs"]
+    allowed = {rung["name"]: rung["allowed_db"] for rung in told}
+    found = bundle_ladder(folder, NOTHING)
+    assert found.passed, found.verdict()
+    (quantized,) = (rung for rung in found.rungs if rung.name == "quantized")
+    assert quantized.allowed_db == pytest.approx(allowed["quantized"], abs=0.5)
 
 
 def test_a_float_engine_is_not_of_the_equalized_graph(bundle: Path, tmp_path: Path) -> None:
