@@ -48,10 +48,11 @@ def _of_these_sizes(model: Model, target: Target) -> list[str]:
     """The target's engine fusions, less those that only pay for fixed sizes where the batch stays
     free (a free height or width they see for themselves)."""
     free = target.engine.batch == "dynamic" and any(s.shape[:1] == (None,) for s in model.inputs)
-    return [name for name in target.engine_fusions if not (free and _needs_sizes(name))]
+    return [name for name in target.engine_fusions if not (free and needs_sizes(name))]
 
 
-def _needs_sizes(fusion: str) -> bool:
+def needs_sizes(fusion: str) -> bool:
+    """Whether a fusion makes engines slower where a size is free."""
     return bool(getattr(registry.module("fusion", fusion), "FIXED_SIZES", False))
 
 

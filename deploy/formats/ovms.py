@@ -9,7 +9,7 @@ from typing import Any
 
 from deploy.errors import BundleError, RecipeError
 from deploy.files import json_bytes, write_aside
-from deploy.packaging.free_batch import with_free_batch
+from deploy.packaging.free_batch import slow_when_free, with_free_batch
 from deploy.packaging.options import PackageOptions
 from deploy.packaging.ovms_check import MODELS, problems_of_config
 from deploy.packaging.served import Served
@@ -101,6 +101,8 @@ def _notes(served: Served, why_fixed: str) -> list[str]:
     notes = []
     if why_fixed:
         notes.append(f"requests take exactly the engine's shapes: {why_fixed}")
+    else:
+        notes += slow_when_free(served)
     built = _built_with(served)
     if built:
         notes.append(f"built with OpenVINO {built}; take a server of that release or a newer one")

@@ -14,7 +14,7 @@ from deploy.packaging.containers import (
     container_for_openvino,
     container_for_tensorrt,
 )
-from deploy.packaging.free_batch import with_free_batch
+from deploy.packaging.free_batch import slow_when_free, with_free_batch
 from deploy.packaging.options import PackageOptions
 from deploy.packaging.served import Served, is_plain
 from deploy.packaging.triton_check import problems_of_repository
@@ -128,6 +128,7 @@ def _notes(served: Served, container: Container, batches: Batching, why_fixed: s
             "a request of any batch is computed as it comes; --max-batch N lets the server group "
             "requests, at the price that every group costs N samples"
         )
+        notes += slow_when_free(served)
     if served.runtime == "openvino" and computes_in(served) == "f32":
         notes.append(
             "judged in f32; the backend has no parameter for that and takes bf16 on a CPU that has "

@@ -16,7 +16,8 @@ zeros between them: the same sums of integers, so the same bits.
 
 It pays while the products with those zeros cost less than the copy. OpenVINO, one core, 3x3 and
 step 2 on 224x224, copy and convolution in us: 16 output channels 74 => 51, 24 102 => 72, 32
-96 => 92, 64 145 => 181. Run it on the final graph.
+96 => 92, 64 145 => 181. Where a size is free it copies all the same: only for fixed ones. Run it
+on the final graph.
 """
 
 from __future__ import annotations

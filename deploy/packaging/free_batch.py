@@ -8,10 +8,12 @@ from typing import Any
 
 import numpy as np
 
+from deploy import registry
 from deploy.artifacts.model import TensorSpec
 from deploy.artifacts.stored_arrays import array_shapes
+from deploy.build import needs_sizes
 from deploy.errors import MissingBackendError, one_line
-from deploy.packaging.served import Served
+from deploy.packaging.served import Served, read_json
 
 # the same arithmetic in another order: far above what mixing up two samples would leave
 _LEAST_DB = 40.0
@@ -50,6 +52,24 @@ def with_free_batch(served: Served, folder: Path) -> tuple[Served, str]:
     files = {part: folder / part for part in ("model.xml", "model.bin")}
     freed_specs = [tuple(_freed(s) for s in specs) for specs in (served.inputs, served.outputs)]
     return replace(served, inputs=freed_specs[0], outputs=freed_specs[1], files=files), ""
+
+
+def slow_when_free(served: Served) -> list[str]:
+    """A note where the bundle's engine was rewritten for its fixed batch; it says what to do."""
+    rows = read_json(served.bundle.folder / "engine" / "settings.json").get("rewritten")
+    applied = (
+        str(row.get("rule"))
+        for row in (rows if isinstance(rows, list) else [])
+        if isinstance(row, dict) and row.get("outcome") == "applied"
+    )
+    known = registry.names("fusion")
+    found = sorted({name for name in applied if name in known and needs_sizes(name)})
+    if not found:
+        return []
+    return [
+        f"the engine was rewritten for a batch of 1 ({', '.join(found)}) and is slower with a free "
+        "one; for requests of any batch build it with --batch dynamic"
+    ]
 
 
 def _freed(spec: TensorSpec) -> TensorSpec:
