@@ -66,10 +66,11 @@ def slow_when_free(served: Served) -> list[str]:
     found = sorted({name for name in applied if name in known and needs_sizes(name)})
     if not found:
         return []
-    return [
+    note = (
         f"the engine was rewritten for a batch of 1 ({', '.join(found)}) and is slower with a free "
         "one; for requests of any batch build it with --batch dynamic"
-    ]
+    )
+    return [note]
 
 
 def _freed(spec: TensorSpec) -> TensorSpec:
