@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from deploy import registry
 from deploy.artifacts.engine import Engine
@@ -71,6 +72,11 @@ def holds_only_an_engine(folder: Path) -> bool:
         return {path.name for path in folder.iterdir()} <= {SETTINGS, *made}
     except (OSError, ValueError, KeyError, TypeError):
         return False
+
+
+def rewrites(folder: Path) -> list[dict[str, Any]]:
+    """What `build` did to the graph for the compiler, as rows of decisions."""
+    return list(json.loads((folder / SETTINGS).read_text(encoding="utf-8"))["rewritten"])
 
 
 def load_engine(folder: Path, target: Target, precision: Precision) -> Engine:

@@ -17,7 +17,7 @@ from deploy.analysis.observed_sizes import with_observed_sizes
 from deploy.analysis.roofline import analysis
 from deploy.analysis.stored_weights import stored_weights
 from deploy.artifacts.model import as_rows
-from deploy.build import load_engine
+from deploy.build import load_engine, rewrites
 from deploy.data import SampleSet
 from deploy.report.device_content import device_content, device_evidence
 from deploy.report.map_content import graph_map
@@ -62,7 +62,7 @@ def report_content(findings: Findings) -> dict[str, Any]:
             for name, model in graphs.items()
             if name not in ("source", "uncorrected")  # that costs what the corrected one does
         ],
-        "decisions": [row for name in graphs for row in as_rows(graphs[name].decisions)],
+        "decisions": _decisions(findings),
         "parity": findings.parity.to_json(),
         "ladder": findings.ladder.to_json() if findings.ladder is not None else None,
         "layer_errors": _layer_errors(findings),
@@ -82,6 +82,16 @@ def report_content(findings: Findings) -> dict[str, Any]:
         "command": findings.job_command,
     }
     return {**content, "graph_map": graph_map(graphs, content, findings.ranges)}
+
+
+def _decisions(findings: Findings) -> list[dict[str, Any]]:
+    """What every stage did and left, the compiler's own rewrites of the last graph behind them."""
+    graphs = findings.graphs
+    rows = [row for name in graphs for row in as_rows(graphs[name].decisions)]
+    for row in rewrites(findings.engine):
+        if row not in rows:
+            rows.append({**row, "stage": "build"})
+    return rows
 
 
 def _summary(

@@ -13,6 +13,8 @@ from tiny_models import conv, samples_of
 from deploy.backends import ov
 from deploy.build import build, for_compiler, load_engine
 from deploy.errors import BuildError
+from deploy.pipeline import Job, deploy_model
+from deploy.recipe import Recipe
 from deploy.target import Target
 
 
@@ -59,3 +61,21 @@ def test_a_free_batch_leaves_out_what_needs_sizes(
     )
     rules = [d.rule for d in for_compiler(model, target, "fp32").decisions]
     assert ("interleave_rows" in rules) == regrouped
+
+
+def test_the_report_tells_what_the_compiler_got(tmp_path: Path) -> None:
+    """Beside the stages' decisions, and on the map at the convolution it is about."""
+    model = model_from(
+        "g (float[N,3,8,8] x) => (float[N,5,4,4] y) { y = Conv<strides=[2,2]>(x, w) }",
+        {"w": weight(5, 3, 2, 2)},
+    )
+    model.save(tmp_path / "m.onnx")
+    x = np.random.default_rng(5).standard_normal((6, 3, 8, 8)).astype(np.float32)
+    np.savez(tmp_path / "x.npz", x=x)
+    recipe = Recipe.read(None, {"precision": "fp32", "eval_data": str(tmp_path / "x.npz")})
+    deploy_model(Job(tmp_path / "m.onnx", recipe, tmp_path / "b"))
+    report = json.loads((tmp_path / "b" / "report.json").read_text(encoding="utf-8"))
+    found = [i for i, d in enumerate(report["decisions"]) if d["rule"] == "interleave_rows"]
+    assert [report["decisions"][i]["stage"] for i in found] == ["build"]
+    (node,) = report["graph_map"]["nodes"]
+    assert set(found) <= set(node["decisions"])
