@@ -3,8 +3,8 @@
     Conv [O, C, 1, 1], strides [2, 2], pads [1, 1, 1, 1]
     =>  Conv [O, C, 1, 2], strides [2, 2], pads [1, 1, 1, 2], zeros in the second column
 
-The same numbers for twice the products of a rare layer. It pays because OpenVINO (2026.4.1) computes
-the first form wrongly behind another node, in float as in 8 bits: it moves the steps of kernels of
+The same numbers for twice the products of a rare layer. It pays because OpenVINO (2026.4.1) gets
+the first form wrong behind another node, in float as in 8 bits: it moves the steps of kernels of
 one value in front of their padding, and even the size of the result is another one. Grouped
 convolutions stay right there. Run it behind `fold_pad`, which makes such layers.
 """
