@@ -29,13 +29,14 @@ from deploy.target import EngineSettings
 
 _ENGINE = "model.engine"
 _IO = "engine.json"
+_OTHERWISE = "name layers for --keep-float, or build a float precision"
 
 
 def build(model: Model, settings: EngineSettings, precision: str) -> TrtEngine:
     """Compile a model for this GPU; BuildError when TensorRT refuses it, or isn't the target's."""
     nvidia = _nvidia(settings)
     trt = _library_for(nvidia)
-    plan = host_plan(model, settings, nvidia, precision)
+    plan = host_plan(model, settings, nvidia, precision, str(trt.__version__))
     with _as_build_error(f"{model.name}: "):
         libraries = compiled_for_tensorrt(
             model.proto, model.name, nvidia.compute_capability, str(trt.__version__)
@@ -43,7 +44,7 @@ def build(model: Model, settings: EngineSettings, precision: str) -> TrtEngine:
         plan.plugin_libraries = paths(libraries)
         built = build_plan(trt, plan)
         if built.problems:
-            raise DeviceError("; ".join(built.problems))
+            raise DeviceError(f"{'; '.join(built.problems)}; {_OTHERWISE}")
         runner = Runner(trt, built.engine, plan.plugin_libraries, _dla_core(nvidia))
     inputs = _in_engine(model.inputs, runner.inputs, plan)
     outputs = _in_engine(model.outputs, runner.outputs, plan)

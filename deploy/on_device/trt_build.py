@@ -62,6 +62,8 @@ def build_plan(trt: Any, plan: BuildPlan) -> Built:
     save_timing_cache(config, plan)
     del parser
     problems += _overlooked(logged(log, "WARNING"), implicit)
+    if on_dla and not any(on_dla.values()):
+        problems.append("no layer runs on the DLA, which this engine is for")
     content = bytes(engine)
     layers = _layers(trt, log, content, plan)
     messages += [*implicit.messages, *logged(log, "WARNING")]
