@@ -112,8 +112,8 @@ def plan_of(manifest: Manifest, options: FinishOptions, way: str, plugins: bool)
         timing_cache=str(manifest.folder / "build" / "timing.cache"),
     )
     if manifest.implicit:
-        cache = manifest.data(packed_file(manifest, "calibration.cache", plugins)).decode()
-        listed = manifest.data(packed_file(manifest, "layer_precisions.txt", plugins)).decode()
+        cache = manifest.text(packed_file(manifest, "calibration.cache", plugins))
+        listed = manifest.text(packed_file(manifest, "layer_precisions.txt", plugins))
         scales = scales_way(manifest, options, way)
         plan.tell_beside(cache, listed_precisions(listed), scales)
     return plan

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.on_device.calibration_cache import cache_scales, cache_with
+from deploy.on_device.trt_config import LAYER_TYPES
 from deploy.on_device.trt_network import (
     is_float_value,
     layer_inputs,
@@ -27,7 +28,6 @@ _UNTYPED = (
     *("TRIP_LIMIT", "ITERATOR", "RECURRENCE", "LOOP_OUTPUT"),
     *("CONDITION", "CONDITIONAL_INPUT", "CONDITIONAL_OUTPUT"),
 )
-_KINDS = {"int8": "INT8", "fp16": "HALF", "fp32": "FLOAT", "bf16": "BF16"}
 
 
 @dataclass
@@ -128,7 +128,7 @@ def _set_types(trt: Any, network: Any, typed: list[tuple[Any, str]]) -> None:
     for layer, kind in typed:
         if layer_kind(layer) in _UNTYPED or not _computes(layer):
             continue
-        layer.precision = getattr(trt.DataType, _KINDS[kind])
+        layer.precision = getattr(trt.DataType, LAYER_TYPES[kind])
         for i, tensor in enumerate(layer_outputs(layer)):
             read = readers.get(tensor.name, [])
             inside = int8.issuperset(read) and not tensor.is_network_output

@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from deploy.on_device.device_error import DeviceError
+from deploy.on_device.int8_layers import all_float
 from deploy.on_device.manifest_check import release
 from deploy.on_device.trt_layers import layer_rows
 from deploy.on_device.trt_plan import BuildPlan, Built
@@ -78,11 +79,12 @@ class TrtexecWay:
             raise DeviceError(f"trtexec passed and left no engine; see {self.log}")
         engine = files.engine.read_bytes()
         _remove(files.engine)
+        layers = _layers_of(files.layers)
         return Built(
             engine=engine,
-            layers=_layers_of(files.layers),
+            layers=layers,
             messages=complaints(text),
-            problems=problems,
+            problems=[*problems, *all_float(plan, layers)],
             seconds=time.perf_counter() - started,
         )
 

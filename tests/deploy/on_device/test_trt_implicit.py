@@ -282,6 +282,13 @@ class TestNodes:
             "'swish' isn't INT8 as listed: the parser made 2 layers without weights of it"
         ]
 
+    def test_a_list_of_which_nothing_is_there(self) -> None:
+        """Every layer is float then, whatever the cache says."""
+        plan = implicit_plan(XAVIER, layer_precisions={"*": "fp16", "gone": "int8"})
+        with XAVIER.on() as here:
+            built = build_plan(here.trt, plan)
+        assert built.problems == ["no layer runs in INT8, which this engine is for: all are fp16"]
+
     def test_a_listed_node_that_is_gone_is_told(self) -> None:
         plan = implicit_plan(XAVIER)
         plan.layer_precisions["gone"] = "int8"
