@@ -158,19 +158,22 @@ def _added(manifest: Manifest) -> list[str]:
     return found
 
 
-def check_version(manifest: Manifest, installed: str, *, exact: bool, allow: Sequence[str]) -> str:
+def check_version(
+    manifest: Manifest, installed: str, *, exact: bool, allow: Sequence[str], ranges: bool = True
+) -> str:
     """Nothing ("") when the library's release is one the folder is for; else RefusedError with both
     values.
 
     exact: major.minor.patch of the first release, which a calibration cache names; else major.minor
-    of any. Where "version" is allowed the refusal is returned as a note.
+    of any. ranges: whether scales could go in without a cache. Where "version" is allowed the
+    refusal is returned as a note.
     """
     versions = [str(version) for version in manifest.nvidia["versions"]]
     library = manifest.nvidia["library"]
     if exact:
         fits = release(installed)[:3] == release(versions[0])[:3]
         wanted = f"{versions[0]} (exactly: its calibration cache names it)"
-        hint = ", or leave the cache out with --scales ranges"
+        hint = ", or leave the cache out with --scales ranges" if ranges else ""
     else:
         fits = any(release(installed)[:2] == release(version)[:2] for version in versions)
         wanted, hint = ", ".join(versions), ""

@@ -31,6 +31,7 @@ MANIFEST_FORM: dict[str, Any] = {
         "use_dla": bool,
         "workspace_bytes": int,
     },
+    "quantized_layers": Maybe([str]),
     "inputs": _IN_OR_OUTPUTS,
     "outputs": _IN_OR_OUTPUTS,
     "profiles": {"": {"min": [int], "opt": [int], "max": [int]}},

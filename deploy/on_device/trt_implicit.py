@@ -66,6 +66,9 @@ def set_implicit(trt: Any, network: Any, config: Any, plan: BuildPlan) -> Implic
             if name not in known and name not in more
         ],
     )
+    if listed and not any(kind == "int8" for _, kind in typed):
+        wanted = sum(kind == "int8" for kind in kinds.values())
+        found.problems.append(f"none of the {wanted} layers listed in INT8 is one of the network's")
     if listed:
         constraint = "OBEY" if plan.obey else "PREFER"
         config.set_flag(getattr(trt.BuilderFlag, f"{constraint}_PRECISION_CONSTRAINTS"))

@@ -64,6 +64,7 @@ def test_what_may_be_otherwise(content: dict[str, Any], path: Any, value: Any) -
         (("inputs", 0, "shape", 1), "3", "inputs[0].shape[1] is '3', not of type int"),
         (("profiles",), {"x": {"min": [1], "opt": [1]}}, "profiles.x.max is missing"),
         (("plugins",), [None], "plugins[0] is no table"),
+        (("quantized_layers",), 1, "quantized_layers is 1, not of type list"),
         (("parity", "scores"), ["y"], "parity.scores is ['y'], not of type str"),
         (("parity", "min_cosine"), "", "parity.min_cosine is '', not of type int or float"),
         (("parity", "simulated_sqnr_db"), 1, "parity.simulated_sqnr_db is no table"),

@@ -282,12 +282,17 @@ class TestNodes:
             "'swish' isn't INT8 as listed: the parser made 2 layers without weights of it"
         ]
 
-    def test_a_list_of_which_nothing_is_there(self) -> None:
+    @pytest.mark.parametrize("use_dla", [False, True])
+    def test_a_list_of_which_nothing_is_there(self, use_dla: bool) -> None:
         """Every layer is float then, whatever the cache says."""
-        plan = implicit_plan(XAVIER, layer_precisions={"*": "fp16", "gone": "int8"})
-        with XAVIER.on() as here:
+        listed = {"*": "fp16", "gone": "int8", "lost": "int8"}
+        plan = implicit_plan(XAVIER, layer_precisions=listed, use_dla=use_dla)
+        with XAVIER.on(dla_cores=2) as here:
             built = build_plan(here.trt, plan)
-        assert built.problems == ["no layer runs in INT8, which this engine is for: all are fp16"]
+        said = ["none of the 2 layers listed in INT8 is one of the network's"]
+        if not use_dla:
+            said.append("no layer runs in INT8, which this engine is for: all are fp16")
+        assert built.problems == said
 
     def test_a_listed_node_that_is_gone_is_told(self) -> None:
         plan = implicit_plan(XAVIER)

@@ -122,6 +122,21 @@ def test_a_cache_that_is_ignored_fails(tmp_path: Path, trtexec: Trtexec) -> None
     assert "Calibration table does not match" in report["problems"][0]
 
 
+def test_a_build_that_fails_for_it_says_so_first(tmp_path: Path, trtexec: Trtexec) -> None:
+    folder = implicit(tmp_path / "device")
+    assert finish(folder, "--trtexec", trtexec(accepts="TRT-8503-EntropyCalibration2")) == 1
+    (problem,) = device_report(folder)["problems"]
+    assert problem.startswith("trtexec failed: calibration.cache was ignored: TensorRT says")
+
+
+def test_it_is_not_told_of_what_it_does_not_take(tmp_path: Path, trtexec: Trtexec) -> None:
+    folder = implicit(tmp_path / "device")
+    assert finish(folder, "--trtexec", trtexec(version="8.5.3")) == 3
+    (problem,) = device_report(folder)["problems"]
+    assert "tensorrt 8.5.3 is installed, this folder is for 8.5.2 (exactly" in problem
+    assert "--scales ranges" not in problem
+
+
 def test_a_tensor_of_the_cache_without_a_scale_fails(tmp_path: Path, trtexec: Trtexec) -> None:
     folder = implicit(tmp_path / "device")
     tool = trtexec(unscaled=["c", "(Unnamed Layer* 3) [Shuffle]_output"])
