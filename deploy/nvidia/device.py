@@ -157,19 +157,18 @@ def device_build(
     shown: Rung = chosen.engine.nvidia.shown if chosen.engine.nvidia else "predicted"
     rung: Rung = "device" if not absent else "compiler" if engine else _at_most_api(shown)
     if engine is None:
-        here = None if absent else _in_eight_bits(line, built, sent(built.target))
-        return DeviceBuild(folder, absent, engine, rung, eight_bits=here)
+        here = built.precision in QUANTIZED and not absent
+        counted = _in_eight_bits(line, built, sent(built.target)) if here else None
+        return DeviceBuild(folder, absent, engine, rung, eight_bits=counted)
     kept = {d.subject: d.reason for d in built.graph.decisions if d.outcome == "skipped"}
     made = _Compiled(engine, whole.model, kept)
     vendor, moved = _looked_into(line, graphs["fused"], chosen, made, built.precision)
     return DeviceBuild(folder, absent, engine, rung, vendor, moved)
 
 
-def _in_eight_bits(line: Line, built: Built, sent: Sent) -> dict[str, Any] | None:
+def _in_eight_bits(line: Line, built: Built, sent: Sent) -> dict[str, Any]:
     """How many layers of the engine that was judged run in its 8 bits, and which of those that were
-    to don't: TensorRT may choose otherwise. None for a float engine."""
-    if built.precision not in QUANTIZED:
-        return None
+    to don't: TensorRT may choose otherwise."""
     named = dict.fromkeys(quantized_layers(sent.model), built.precision)
     asked = named if sent.implicit is None else sent.implicit.precisions
     with line.open(built) as engine:

@@ -294,6 +294,33 @@ class TestNodes:
             said.append("no layer runs in INT8, which this engine is for: all are fp16")
         assert built.problems == said
 
+    @pytest.mark.parametrize("release", WEAK.values(), ids=WEAK)
+    def test_every_part_of_a_split_is_int8(self, release: Release) -> None:
+        """8.5 notes no node beside a layer; a node that is only called alike isn't one of them."""
+        made = model(
+            [
+                node("Split", ["x"], ["a", "b", "c"], name="split", axis=1),
+                node("Split", ["c"], ["d", "e"], name="split_7", axis=1),
+                node("Relu", ["x"], ["r"], name="split_8"),
+                node("Concat", ["b", "a", "d", "e", "r"], ["y"], name="join", axis=1),
+            ],
+            {"x": [1, 6, 4]},
+            {"y": [1, 12, 4]},
+        )
+        plan = BuildPlan(
+            made.serialized,
+            precision="int8",
+            quantization="implicit",
+            scales=dict.fromkeys("xabcdery", 0.5),
+            layer_precisions={"*": "fp32", "split": "int8", "join": "int8"},
+        )
+        with release.on() as here:
+            network, _, said = given(here.trt, plan)
+            kinds = {x.get_output(0).name: x.precision.name for x in network_layers(network)}
+        assert said.problems == []
+        assert {kinds[name] for name in "abc"} == {"INT8"}
+        assert {kinds[name] for name in "der"} == {"FLOAT"}
+
     def test_a_listed_node_that_is_gone_is_told(self) -> None:
         plan = implicit_plan(XAVIER)
         plan.layer_precisions["gone"] = "int8"
