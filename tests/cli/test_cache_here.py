@@ -89,6 +89,8 @@ class TestOnTheDevice:
         total = counted["layers_int8"] + counted["layers_float"]
         assert total == len(report["layers"])
         assert f"{counted['layers_int8']} of {total} layers run in INT8" in str(summary["evidence"])
+        on_dla = "The DLA takes " in str(summary["evidence"])
+        assert on_dla == bundle.name.endswith("dla") == ("on_dla" in report["engine"])
         assert read(bundle, "manifest.json")["results"]["device"]["proven"] == "ran on the device"
         assert run(["verify", str(bundle)]) == 0
         assert run(["parity", str(bundle)]) == 0
