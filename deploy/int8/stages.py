@@ -144,7 +144,7 @@ class Int8Stages:
         }
 
         def make(out: Path) -> None:
-            found = sensitivity(self.equalized, self.ranges, twin(self.target), list(samples))
+            found = sensitivity(self.equalized, self.ranges, self.target, list(samples))
             save_noise(found.layers, out / _NOISE)
 
         folder, reused = self.line.stage("sensitivity", key, make)

@@ -20,7 +20,7 @@ def all_float(plan: BuildPlan, layers: Sequence[Mapping[str, Any]]) -> list[str]
     On a DLA a whole network may be one layer, and Q/DQ may be inside of one: neither tells.
     """
     told = {layer["precision"] for layer in layers} - {""}
-    beside = plan.precision == "int8" and plan.quantization == "implicit" and not plan.use_dla
+    beside = plan.quantization == "implicit" and not plan.use_dla
     if not beside or not told or "int8" in told:
         return []
     return [f"no layer runs in INT8, which this engine is for: all are {', '.join(sorted(told))}"]

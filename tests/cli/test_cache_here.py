@@ -117,6 +117,7 @@ class TestOnTheDevice:
         assert not twin.metadata_props and not sent.metadata_props
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("version", "sm", "target"), DEVICES)
 def test_the_device_builds_what_the_host_would_send(
     version: str, sm: int, target: str, build: Build, tmp_path: Path
@@ -155,6 +156,7 @@ def test_int8_that_is_slower_is_not_shipped(
     assert (device["precision"], device["quantization"]) == (choice["chosen"], "none")
 
 
+@pytest.mark.slow
 def test_int8_that_is_faster_is(build: Build, tmp_path: Path) -> None:
     gpu = jetson(72)
     gpu.kernel_ms = {"half": 0.5, "float": 1.0}
@@ -163,9 +165,10 @@ def test_int8_that_is_faster_is(build: Build, tmp_path: Path) -> None:
     assert read(tmp_path / "bundle", "precision.json")["chosen"] == "all"
 
 
+@pytest.mark.slow
 def test_layers_go_back_to_float_where_a_gate_asks(build: Build, tmp_path: Path) -> None:
     with installed("8.5.2", gpu=jetson(72), memory="cuda-python"):
-        assert build(tmp_path / "bundle", "xavier", "--min-sqnr-db", 38) == 0
+        assert build(tmp_path / "bundle", "xavier", "--min-sqnr-db", 36) == 0
     choice = read(tmp_path / "bundle", "precision.json")
     assert "back in float" in choice["chosen"]
     float_now = choice["kept_float"]

@@ -132,5 +132,7 @@ def test_a_float_build_passes_over_it() -> None:
     assert nvidia is not None
     model = carried(told())
     assert json.loads(model.proto.metadata_props[0].value)["scales"]
+    model.proto.metadata_props[0].value = "damaged, and read by nobody"
+    assert as_shipped(model, XAVIER, "fp16").inputs[0].shape[0] == 1
     settings = EngineSettings(batch=1, nvidia=nvidia)
     assert host_plan(model, settings, nvidia, "fp16").quantization == "none"

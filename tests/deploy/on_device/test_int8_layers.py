@@ -64,7 +64,7 @@ class TestAllFloat:
 
     @pytest.mark.parametrize(
         "changes",
-        [{"precision": "fp16", "quantization": "none"}, {"use_dla": True}],
+        [{"quantization": "none"}, {"use_dla": True}],
         ids=["a float engine", "a DLA's one layer"],
     )
     def test_where_it_tells_nothing(self, changes: dict[str, Any]) -> None:

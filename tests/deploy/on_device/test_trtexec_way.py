@@ -112,6 +112,13 @@ def test_implicit_int8_by_the_cache(tmp_path: Path, trtexec: Trtexec) -> None:
     assert "--precisionConstraints=prefer '--layerPrecisions=*:fp16,conv:int8,relu:int8'" in log
 
 
+def test_int8_that_no_layer_took_fails(tmp_path: Path, trtexec: Trtexec) -> None:
+    folder = implicit(tmp_path / "device")
+    assert finish(folder, "--trtexec", trtexec(float_layers=["conv", "relu"])) == 3
+    (problem,) = device_report(folder)["problems"]
+    assert problem == "no layer runs in INT8, which this engine is for: all are fp16"
+
+
 def test_a_cache_that_is_ignored_fails(tmp_path: Path, trtexec: Trtexec) -> None:
     folder = implicit(tmp_path / "device")
     tool = trtexec(accepts="TRT-8503-EntropyCalibration2", lenient=True)
