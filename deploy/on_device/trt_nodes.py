@@ -57,12 +57,13 @@ def _node_of(layer: Any, names: Mapping[str, Any]) -> str | None:
 
 def _beside(layer: Any, named: Mapping[str, Any], names: Mapping[str, Any]) -> str | None:
     """The node of which a layer is one of several alike, as the slices of a Split are: the first
-    has its name, the others a number behind it, and 8.5 notes nothing else. They read the same."""
+    has its name, the others a number behind it, and 8.5 notes nothing else (onnx-tensorrt 7583da4c,
+    registerLayer). They read the same values; sizes that are free come in beside these."""
     found = _NUMBERED.fullmatch(layer.name)
     first = named.get(found.group(1)) if found and found.group(1) in names else None
     if first is None or layer_kind(first) != layer_kind(layer):
         return None
-    read = [[tensor.name for tensor in layer_inputs(one)] for one in (first, layer)]
+    read = [[tensor.name for tensor in layer_inputs(one)[:1]] for one in (first, layer)]
     return str(first.name) if read[0] == read[1] else None
 
 

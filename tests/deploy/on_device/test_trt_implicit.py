@@ -48,6 +48,19 @@ class Layer:
         self.num_outputs, self.get_output = len(outputs), outputs.__getitem__
 
 
+def test_slices_of_free_sizes_are_known_by_what_they_read() -> None:
+    """Where a size is free a slice takes it as an input, each its own."""
+    x, sizes = Tensor("x"), [Tensor(f"size{i}") for i in range(2)]
+    layers = [
+        Layer("split", "SLICE", [x, sizes[0]], [Tensor("a")]),
+        Layer("split_3", "SLICE", [x, sizes[1]], [Tensor("b")]),
+        Layer("split_4", "SLICE", [sizes[1]], [Tensor("c")]),
+    ]
+    found = layers_of_nodes(Network(layers), ["split"])
+    assert [layer.name for layer in found["split"]] == ["split", "split_3"]
+    assert [layer.name for layer in found["*"]] == ["split_4"]
+
+
 class Network:
     """Layers by their number."""
 
