@@ -41,7 +41,7 @@ def quantize(model: Model, ranges: Ranges, target: Target, *, exclude: Exclude =
     if form.form != "qdq":
         raise CalibrationError(
             f"target {target.name!r} takes INT8 in the form {form.form!r}, without Q/DQ in the "
-            "graph; deploy.nvidia.implicit writes its calibration cache"
+            "graph; `deploy build` makes its calibration cache"
         )
     placed = place(model, ranges, target, exclude)
     surgeon = _Surgeon(placed, form)

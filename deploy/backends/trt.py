@@ -29,13 +29,14 @@ from deploy.target import EngineSettings
 
 _ENGINE = "model.engine"
 _IO = "engine.json"
+_OTHERWISE = "name layers for --keep-float, or build another precision, or for another target"
 
 
 def build(model: Model, settings: EngineSettings, precision: str) -> TrtEngine:
     """Compile a model for this GPU; BuildError when TensorRT refuses it, or isn't the target's."""
     nvidia = _nvidia(settings)
     trt = _library_for(nvidia)
-    plan = host_plan(model, settings, nvidia, precision)
+    plan = host_plan(model, settings, nvidia, precision, str(trt.__version__))
     with _as_build_error(f"{model.name}: "):
         libraries = compiled_for_tensorrt(
             model.proto, model.name, nvidia.compute_capability, str(trt.__version__)
@@ -43,12 +44,12 @@ def build(model: Model, settings: EngineSettings, precision: str) -> TrtEngine:
         plan.plugin_libraries = paths(libraries)
         built = build_plan(trt, plan)
         if built.problems:
-            raise DeviceError("; ".join(built.problems))
+            raise DeviceError(f"{'; '.join(built.problems)}; {_OTHERWISE}")
         runner = Runner(trt, built.engine, plan.plugin_libraries, _dla_core(nvidia))
     inputs = _in_engine(model.inputs, runner.inputs, plan)
     outputs = _in_engine(model.outputs, runner.outputs, plan)
     layers = tuple(_layer(row) for row in built.layers)
-    file = EngineFile(built.engine, libraries)
+    file = EngineFile(built.engine, libraries, _share_of_dla(built.on_dla))
     return TrtEngine(trt, runner, file, inputs, outputs, layers, rest_in(settings, precision))
 
 
@@ -62,6 +63,7 @@ def load(folder: Path, settings: EngineSettings, precision: str) -> TrtEngine:
         layers = tuple(_layer(row) for row in described["layers"])
         content = (folder / _ENGINE).read_bytes()
         rows = described.get("libraries", [])
+        on_dla = str(described.get("on_dla", ""))
     except OSError as error:
         raise BuildError(f"{folder}: {error.strerror}: no engine there; build it again") from None
     except (ValueError, KeyError, TypeError) as error:
@@ -70,7 +72,7 @@ def load(folder: Path, settings: EngineSettings, precision: str) -> TrtEngine:
     with _as_build_error(f"{folder}: "):
         libraries = read(folder, rows)
         runner = Runner(trt, content, paths(libraries), _dla_core(nvidia))
-    file = EngineFile(content, libraries)
+    file = EngineFile(content, libraries, on_dla)
     return TrtEngine(trt, runner, file, inputs, outputs, layers, rest_in(settings, precision))
 
 
@@ -85,10 +87,12 @@ def why_not_here(settings: EngineSettings) -> str | None:
 
 @dataclass(frozen=True)
 class EngineFile:
-    """What an engine is on disk: its bytes, and the kernels of ours that it loads."""
+    """What an engine is on disk: its bytes, the kernels of ours that it loads, and how much of the
+    network a DLA takes, in words."""
 
     content: bytes
     libraries: tuple[Library, ...] = ()
+    on_dla: str = ""
 
 
 class TrtEngine(Engine):
@@ -122,6 +126,8 @@ class TrtEngine(Engine):
         }
         if self._file.libraries:
             rows["libraries"] = stored(self._file.libraries, folder)
+        if self._file.on_dla:
+            rows["on_dla"] = self._file.on_dla
         write_aside(folder / _IO, json_bytes(rows))
 
     def close(self) -> None:
@@ -131,12 +137,14 @@ class TrtEngine(Engine):
     def properties(self) -> dict[str, str]:
         memory = self._runner.memory
         cuda = memory.cuda_versions()
+        on_dla = {"on_dla": self._file.on_dla} if self._file.on_dla else {}
         return {
             "device": f"GPU, compute capability {memory.compute_capability()}",
             "device_name": memory.device_name(),
             "library": version_text(self._trt),
             "cuda": f"{cuda['runtime']}, driver {cuda['driver']}",
             "inference_precision": self._rest,
+            **on_dla,
         }
 
     def layers(self) -> tuple[Layer, ...]:
@@ -211,6 +219,10 @@ def _library_for(nvidia: Nvidia) -> Any:
             "install that release"
         )
     return trt
+
+
+def _share_of_dla(on_dla: Mapping[str, bool]) -> str:
+    return f"{sum(on_dla.values())} of {len(on_dla)} layers" if on_dla else ""
 
 
 def _dla_core(nvidia: Nvidia) -> int | None:

@@ -41,5 +41,7 @@ def command(
             f"{name:<{width}}  {row['median_ms']:9.3f} {row['p90_ms']:7.3f} {row['p99_ms']:7.3f}  "
             f"{row['samples_per_s']:9.1f}  {first['median_ms'] / row['median_ms']:7.2f}x"
         )
+    if all(row["of_device"] for row in rows.values()):
+        click.echo("milliseconds by the GPU's own clock, samples/s by this machine's")
     if as_json:
         print_json({"candidates": rows, "rounds": rounds})

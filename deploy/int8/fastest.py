@@ -186,7 +186,13 @@ def _reason(name: str, found: Race, judged: dict[str, Judged]) -> str:
             f"{text}; {eight} was asked for, and a prediction takes it away from nobody: time both"
         )
     level = [n for n in others if (1 - TIE) * ms <= found.times[n] < ms]
-    return f"{text}; {level[0]} is as fast, within the noise" if level else text
+    if not level:
+        return text
+    counts = {entry.name: entry.int8_layers for entry in found.entries}
+    more = counts.get(name, 0) < counts.get(level[0], 0)
+    return f"{text}; {level[0]} is as fast, within the noise" + (
+        ", with more layers in 8 bits" if more else ""
+    )
 
 
 def _is_int8(judged: Judged) -> bool:

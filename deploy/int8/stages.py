@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from deploy.int8.race import Race, entry_of, foretold, preference, timed
 from deploy.int8.variants import Candidate
 from deploy.judge import limits_for
 from deploy.line import Judged, Line
+from deploy.nvidia.dialect import for_its_compiler, twin
 from deploy.placement import Exclude
 from deploy.plugin.ops import plugin_nodes
 from deploy.quantize import quantize
@@ -173,7 +174,8 @@ class Int8Stages:
         }
 
         def opener(candidate: Candidate, model: Model) -> Engine:
-            lowered = for_compiler(model, candidate.target, candidate.precision)
+            told = self._told(candidate, model)
+            lowered = for_compiler(told, candidate.target, candidate.precision)
             return compiled(lowered, candidate.target, candidate.precision)
 
         def make(out: Path) -> None:
@@ -212,7 +214,7 @@ class Int8Stages:
                     continue  # nothing is left in it to quantize
             else:
                 model = self.fused
-            if candidate.plain and not _has_plugins(candidate, model):
+            if candidate.plain and not _has_plugins(candidate, self._told(candidate, model)):
                 continue
             settings = f"{candidate.target.engine} {candidate.target.engine_fusions}"
             same = f"{model.sha256} {candidate.precision} {settings}"
@@ -222,14 +224,23 @@ class Int8Stages:
         return found
 
     def _quantized(self, exclude: Exclude, target: Target) -> Model:
-        return quantize(self.equalized, self.ranges, target, exclude=exclude)
+        return quantize(self.equalized, self.ranges, twin(target), exclude=exclude)
+
+    def _told(self, candidate: Candidate, model: Model) -> Model:
+        """What a candidate's graph is compiled from."""
+        if candidate.precision not in QUANTIZED:
+            return model
+        exact, ranges = self.equalized, self.ranges
+        return for_its_compiler(model, exact, ranges, candidate.target, candidate.exclude)
 
     def judged(self, candidate: Candidate) -> Judged:
         """A candidate's engine, its biases corrected, against the untouched model."""
         model = self.fused
         if candidate.precision in QUANTIZED:
             model = self._corrected(candidate)
-        built = self.line.engine(model, candidate.target, candidate.precision)
+        told = self._told(candidate, model)
+        built = self.line.engine(told, candidate.target, candidate.precision)
+        built = replace(built, graph=model)
         evaluation = self.data.evaluation
         limits = limits_for(self.target, candidate.precision, self.recipe, self.loaded, evaluation)
         return self.line.judged(built, self.loaded, evaluation, limits)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from deploy import registry
 from deploy.analysis.vendor_layers import VendorLayer, in_words, vendor_layers
@@ -14,7 +15,8 @@ from deploy.data import SampleSet
 from deploy.errors import RecipeError
 from deploy.files import sha256_of
 from deploy.int8.fastest import Shipped
-from deploy.line import Judged, Line
+from deploy.int8.race import quantized_layers
+from deploy.line import Built, Judged, Line
 from deploy.nvidia.device_folder import Sent, Shipment, used_plugins, write_device_folder
 from deploy.nvidia.dialect import (
     as_judged,
@@ -27,6 +29,7 @@ from deploy.nvidia.dialect import (
 from deploy.nvidia.finish_script import finish_script
 from deploy.nvidia.implicit import rewritten
 from deploy.nvidia.settings import Rung
+from deploy.on_device.int8_layers import int8_row
 from deploy.precisions import in_words as kind_of
 from deploy.progress import Progress
 from deploy.target import QUANTIZED, Precision, Target
@@ -42,7 +45,8 @@ class DeviceBuild:
     """folder: what is copied to the device. absent: why the engine doesn't run here. engine: the
     folder of an engine that was built here all the same; vendor: what became of each layer in it;
     moved: bytes its kernels move, and those of an fp16 engine, by precision. rung: how far the
-    build was proven."""
+    build was proven. eight_bits: of an engine in 8 bits that runs here, how many of its layers do,
+    and which should and don't."""
 
     folder: Path
     absent: str
@@ -50,6 +54,7 @@ class DeviceBuild:
     rung: Rung
     vendor: tuple[VendorLayer, ...] = ()
     moved: Mapping[str, int] = field(default_factory=dict)
+    eight_bits: Mapping[str, Any] | None = None
 
 
 def judged_as(target: Target, precision: Precision) -> tuple[Target, str]:
@@ -61,8 +66,6 @@ def judged_as(target: Target, precision: Precision) -> tuple[Target, str]:
     if target.engine.nvidia.library == "tensorrt_rtx":
         backend.library()  # it builds without a GPU: what is missing is said before anything runs
     absent: str | None = no_gpu() or backend.why_not_here(target.engine)
-    if absent is None and target.quantization.form == "implicit" and precision in QUANTIZED:
-        absent = "INT8 from a cache is built by finish.py, also on the device itself"
     return (on_its_gpu(target), "") if absent is None else (simulated(target), absent)
 
 
@@ -154,11 +157,36 @@ def device_build(
     shown: Rung = chosen.engine.nvidia.shown if chosen.engine.nvidia else "predicted"
     rung: Rung = "device" if not absent else "compiler" if engine else _at_most_api(shown)
     if engine is None:
-        return DeviceBuild(folder, absent, engine, rung)
+        here = built.precision in QUANTIZED and not absent
+        counted = _in_eight_bits(line, built, sent(built.target)) if here else None
+        return DeviceBuild(folder, absent, engine, rung, eight_bits=counted)
     kept = {d.subject: d.reason for d in built.graph.decisions if d.outcome == "skipped"}
     made = _Compiled(engine, whole.model, kept)
     vendor, moved = _looked_into(line, graphs["fused"], chosen, made, built.precision)
     return DeviceBuild(folder, absent, engine, rung, vendor, moved)
+
+
+def _in_eight_bits(line: Line, built: Built, sent: Sent) -> dict[str, Any]:
+    """How many layers of the engine that was judged run in its 8 bits, and which of those that were
+    to don't: TensorRT may choose otherwise."""
+    named = dict.fromkeys(quantized_layers(sent.model), built.precision)
+    asked = named if sent.implicit is None else sent.implicit.precisions
+    with line.open(built) as engine:
+        rows = [vars(layer) for layer in engine.layers()]
+    found = {"kind": kind_of(built.precision), **int8_row(rows, asked, kind=built.precision)}
+    line.done("layers", said_of_eight_bits(found), reused=False)
+    return found
+
+
+def said_of_eight_bits(found: Mapping[str, Any], most: int = 3) -> str:
+    """How many layers run in 8 bits, and the first that were to and don't, with reasons."""
+    count, others = found["layers_int8"], found["not_int8"]
+    text = f"{count} of {count + found['layers_float']} layers run in {found['kind']}"
+    if not others:
+        return text
+    named = [f"{row['name']} ({row['reason']})" for row in others[:most]]
+    named += [f"{len(others) - most} more"] if len(others) > most else []
+    return f"{text}; {len(others)} that were to don't: {', '.join(named)}"
 
 
 def _engine(line: Line, graph: Model, target: Target, judged: Judged) -> Path | None:

@@ -17,7 +17,8 @@ from deploy.floats.convert_float import convert_float
 from deploy.floats.half_float8 import half_float8
 from deploy.floats.half_rest import half_rest
 from deploy.fuse import fuse
-from deploy.nvidia.implicit import Implicit, implicit
+from deploy.nvidia.carried import carried, told_in
+from deploy.nvidia.implicit import Implicit, implicit, rewritten
 from deploy.placement import Exclude
 from deploy.precisions import computed_in
 from deploy.surgery.batch_size import with_fixed_batch
@@ -34,11 +35,17 @@ _PLUGIN = "plugin_"
 def simulated(target: Target) -> Target:
     """The target as it is judged on this machine: ONNX Runtime runs the graph that is shipped, or
     its twin, without plugin kernels."""
+    return without_plugins(twin(target)).model_copy(update={"backend": "reference"})
+
+
+def twin(target: Target) -> Target:
+    """The target with its INT8 as Q/DQ in the graph, where it is told beside it: the same numbers,
+    and a graph that every stage can read."""
     form = target.quantization
-    if form.form == "implicit":
-        form = form.model_copy(update={"form": "qdq", "weight_form": "fp32"})
-    update = {"backend": "reference", "quantization": form}
-    return without_plugins(target).model_copy(update=update)
+    if form.form != "implicit":
+        return target
+    form = form.model_copy(update={"form": "qdq", "weight_form": "fp32"})
+    return target.model_copy(update={"quantization": form})
 
 
 def without_plugins(target: Target) -> Target:
@@ -64,11 +71,15 @@ def rest_of(target: Target, precision: Precision) -> Precision:
 
 
 def as_shipped(model: Model, target: Target, precision: Precision) -> Model:
-    """What the device's parser reads: opset and types it takes, plugin operators it has.
+    """What the device's parser reads: opset and types it takes, plugin operators it has; what is
+    told beside it follows.
 
     BuildError when an operator has no form in the newest opset the device reads.
     """
-    return _fused(_typed(_lowered(model, target), target, precision), target)
+    told = told_in(model) if precision == "int8" else None
+    plain = model if told is None else told.model
+    made = _fused(_typed(_lowered(plain, target), target, precision), target)
+    return made if told is None else carried(rewritten(told, made))
 
 
 def as_judged(model: Model, target: Target, precision: Precision) -> Model:
@@ -97,6 +108,16 @@ def described(
     if rest not in ("fp16", "fp32"):
         raise BuildError(f"target {target.name!r}: the rest of INT8 in {rest}; give f16 or f32")
     return implicit(plain, replace(ranges, source=source), target, rest=rest, exclude=exclude)
+
+
+def for_its_compiler(
+    twin: Model, exact: Model, ranges: Ranges, target: Target, exclude: Exclude
+) -> Model:
+    """A quantized graph as the target is told of it: Q/DQ as it is, else the float graph with its
+    INT8 beside it. exact, exclude: as `described` takes them."""
+    if target.quantization.form != "implicit":
+        return twin
+    return carried(described(twin, exact, ranges, target, exclude))
 
 
 def _lowered(model: Model, target: Target) -> Model:

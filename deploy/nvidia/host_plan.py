@@ -11,6 +11,7 @@ from typing import Any
 
 from deploy.artifacts.model import Model
 from deploy.errors import BuildError
+from deploy.nvidia.carried import told_in
 from deploy.nvidia.profiles import profiles
 from deploy.nvidia.settings import Nvidia
 from deploy.on_device.trt_plan import BuildPlan
@@ -19,17 +20,22 @@ from deploy.target import QUANTIZED, EngineSettings
 _TYPES = {"f32": "fp32", "f16": "fp16", "bf16": "bf16"}
 
 
-def host_plan(model: Model, settings: EngineSettings, nvidia: Nvidia, precision: str) -> BuildPlan:
-    """What TensorRT is told; BuildError for INT8 without Q/DQ, and for free sizes."""
+def host_plan(
+    model: Model, settings: EngineSettings, nvidia: Nvidia, precision: str, version: str = ""
+) -> BuildPlan:
+    """What TensorRT is told; BuildError for INT8 of which graph and metadata say nothing, and for
+    free sizes. version: of the TensorRT that is here, which its cache has to name; the target's
+    where not given."""
     nodes = model.proto.graph.node
     quantized = any(node.op_type == "DequantizeLinear" for node in nodes)
-    if precision in QUANTIZED and not quantized:
+    told = told_in(model) if precision == "int8" else None
+    if precision in QUANTIZED and not quantized and told is None:
         raise BuildError(
-            f"{model.name}: {precision}, and the graph has no Q/DQ; quantize it first (INT8 by a "
-            "calibration cache is built on the device, by its finish.py)"
+            f"{model.name}: {precision}, and the graph has no Q/DQ; quantize it first, or let "
+            "`deploy build` make all of it"
         )
-    return BuildPlan(
-        model=model.serialized,
+    plan = BuildPlan(
+        model=model.serialized if told is None else told.model.serialized,
         precision=precision,
         rest=rest_in(settings, precision),
         quantization="explicit" if quantized else "none",
@@ -41,6 +47,9 @@ def host_plan(model: Model, settings: EngineSettings, nvidia: Nvidia, precision:
         hardware_compatible=nvidia.hardware_compatible,
         timing_cache=_timing_cache(settings, nvidia),
     )
+    if told is not None:
+        plan.tell_beside(told.cache(version or nvidia.versions[0]), dict(told.precisions))
+    return plan
 
 
 def rest_in(settings: EngineSettings, precision: str) -> str:

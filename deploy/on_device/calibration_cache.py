@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Mapping
 
@@ -29,6 +30,11 @@ def cache_scales(text: str) -> dict[str, float]:
                 f"calibration cache line {line[:80]!r}: not `tensor: <8 hexadecimal digits>`; copy "
                 "the folder again"
             ) from None
+        if not 0 < scales[name] < math.inf:
+            raise DeviceError(
+                f"calibration cache line {line[:80]!r}: scale {scales[name]:g} of {name!r}, and a "
+                "scale is a positive number; build the bundle again on the host"
+            )
     return scales
 
 

@@ -6,7 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from deploy.on_device.device_error import DeviceError, MissingLibraryError, NoDeviceError
+from deploy.on_device.device_error import (
+    UNIMPORTABLE,
+    DeviceError,
+    MissingLibraryError,
+    NoDeviceError,
+)
 
 
 class DeviceMemory:
@@ -80,11 +85,13 @@ def open_device_memory() -> DeviceMemory:
     """The first GPU. MissingLibraryError without pycuda and cuda-python, NoDeviceError without a
     GPU; both name what was tried."""
     reasons = []
-    for opened in (_PycudaMemory, _CudaPythonMemory):
+    for imported, opened in ((_pycuda_driver, _PycudaMemory), (_cuda_runtime, _CudaPythonMemory)):
         try:
-            return opened()
-        except ImportError as error:
+            module = imported()
+        except UNIMPORTABLE as error:
             reasons.append(str(error))
+            continue
+        return opened(module)
     raise MissingLibraryError(
         "neither pycuda nor cuda-python can be imported ({}); pip install pycuda on a Jetson, "
         "cuda-python elsewhere".format("; ".join(reasons))
@@ -94,9 +101,7 @@ def open_device_memory() -> DeviceMemory:
 class _PycudaMemory(DeviceMemory):
     """pycuda, in the context that TensorRT uses as well: the primary one."""
 
-    def __init__(self) -> None:
-        import pycuda.driver as driver
-
+    def __init__(self, driver: Any) -> None:
         self._driver = driver
         self._held: dict[int, Any] = {}
         self._streams: dict[int, Any] = {}
@@ -191,8 +196,8 @@ class _PycudaMemory(DeviceMemory):
 class _CudaPythonMemory(DeviceMemory):
     """cuda-python's binding of the CUDA runtime, whose context is the primary one."""
 
-    def __init__(self) -> None:
-        self._cuda = _cuda_runtime()
+    def __init__(self, runtime: Any) -> None:
+        self._cuda = runtime
         try:
             count = self._call("cudaGetDeviceCount")
             if count == 0:
@@ -260,6 +265,12 @@ class _CudaPythonMemory(DeviceMemory):
             "driver": _cuda_version(self._call("cudaDriverGetVersion")),
             "runtime": _cuda_version(self._call("cudaRuntimeGetVersion")),
         }
+
+
+def _pycuda_driver() -> Any:
+    import pycuda.driver as driver
+
+    return driver
 
 
 def _cuda_runtime() -> Any:

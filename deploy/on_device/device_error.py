@@ -13,3 +13,8 @@ class MissingLibraryError(DeviceError):
 
 class NoDeviceError(DeviceError):
     """The libraries are there, and no NVIDIA GPU that they can use."""
+
+
+# what importing a vendor's module ends in: it is missing, a library of it doesn't load, or it and
+# numpy are of different times
+UNIMPORTABLE = (ImportError, OSError, AttributeError, RuntimeError)

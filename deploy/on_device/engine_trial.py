@@ -97,8 +97,6 @@ class Trials:
         if built.on_dla:
             count = sum(built.on_dla.values())
             counts += f", {count} of {len(built.on_dla)} layers on the DLA"
-            if not count:
-                trial.problems.append("no layer runs on the DLA, which this engine is for")
         self.say(trial, "engine", f"{path.stat().st_size / 1e6:.1f} MB, {counts}")
 
     def take(self, trial: Trial, path: Path) -> None:

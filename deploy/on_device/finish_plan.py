@@ -5,12 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import NamedTuple
 
-from deploy.on_device.calibration_cache import cache_scales
 from deploy.on_device.device_error import DeviceError
 from deploy.on_device.device_report import ENGINE_FILE
 from deploy.on_device.manifest_check import Manifest
 from deploy.on_device.plugin_build import PLUGIN_LIBRARY
-from deploy.on_device.trt_plan import BuildPlan
+from deploy.on_device.trt_plan import BuildPlan, usual_scales
 from deploy.on_device.trtexec_command import TrtexecFiles, build_command
 
 
@@ -40,16 +39,12 @@ def uses_dla(manifest: Manifest, options: FinishOptions) -> bool:
 
 
 def scales_way(manifest: Manifest, options: FinishOptions, way: str) -> str:
-    """How INT8's scales go in, "cache" or "ranges"; "" where the graph has them.
-
-    As dynamic ranges on a GPU: they need no header that fits the release to the last digit, and
-    are set tensor by tensor, so that a name the network doesn't have is seen here. As the cache on
-    a DLA, NVIDIA's documented recipe there, and by trtexec, which takes nothing else.
-    """
+    """How INT8's scales go in, "cache" or "ranges"; "" where the graph has them. trtexec takes
+    nothing but the cache."""
     if not manifest.implicit:
         return ""
-    by_cache = uses_dla(manifest, options) or way == "trtexec"
-    return options.scales or ("cache" if by_cache else "ranges")
+    usual = "cache" if way == "trtexec" else usual_scales(uses_dla(manifest, options))
+    return options.scales or usual
 
 
 def plugins_wanted(manifest: Manifest, options: FinishOptions) -> tuple[bool | None, str]:
@@ -117,11 +112,10 @@ def plan_of(manifest: Manifest, options: FinishOptions, way: str, plugins: bool)
         timing_cache=str(manifest.folder / "build" / "timing.cache"),
     )
     if manifest.implicit:
-        plan.cache = manifest.data(packed_file(manifest, "calibration.cache", plugins)).decode()
-        plan.scales = cache_scales(plan.cache)
-        listed = manifest.data(packed_file(manifest, "layer_precisions.txt", plugins)).decode()
-        plan.layer_precisions = listed_precisions(listed)
-        plan.use_ranges = scales_way(manifest, options, way) == "ranges"
+        cache = manifest.text(packed_file(manifest, "calibration.cache", plugins))
+        listed = manifest.text(packed_file(manifest, "layer_precisions.txt", plugins))
+        scales = scales_way(manifest, options, way)
+        plan.tell_beside(cache, listed_precisions(listed), scales)
     return plan
 
 

@@ -172,7 +172,10 @@ class Finish:
         found.update({"library": manifest.nvidia["library"], "version": way.version})
         self.report.found["device"] = found
         exact = scales_way(manifest, options, way.name) == "cache"
-        self.override(check_version(manifest, way.version, exact=exact, allow=options.allow))
+        ranges = isinstance(way, PythonWay)
+        self.override(
+            check_version(manifest, way.version, exact=exact, allow=options.allow, ranges=ranges)
+        )
         # trtexec tells it only when it builds
         if found["compute_capability"] or isinstance(way, PythonWay):
             self.override(check_capability(manifest, found["compute_capability"], options.allow))

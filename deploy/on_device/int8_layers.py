@@ -6,10 +6,24 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from deploy.on_device.trt_plan import BuildPlan
+
 # the precisions that quantize
 EIGHT_BITS = ("int8", "fp8")
 # layer types, in the inspector's words of any version, that multiply weights
 _WEIGHTED = re.compile(r"(?i)conv|gemm|matrix_?multiply|matmul|fully_?connected")
+
+
+def all_float(plan: BuildPlan, layers: Sequence[Mapping[str, Any]]) -> list[str]:
+    """A problem where INT8 was told beside the graph and no layer took it; nothing elsewhere.
+
+    On a DLA a whole network may be one layer, and Q/DQ may be inside of one: neither tells.
+    """
+    told = {layer["precision"] for layer in layers} - {""}
+    beside = plan.quantization == "implicit" and not plan.use_dla
+    if not beside or not told or "int8" in told:
+        return []
+    return [f"no layer runs in INT8, which this engine is for: all are {', '.join(sorted(told))}"]
 
 
 def int8_row(

@@ -9,36 +9,13 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from deploy.on_device.device_error import DeviceError
+from deploy.on_device.manifest_form import wrong_fields
 
 MANIFEST_FILE = "manifest.json"
 MANIFEST_SCHEMA = 1
 # folders whose every file is compiled or read, so that nothing may join them
 _CLOSED_FOLDERS = ("plugins", "parity")
-_NUMBER = (int, float)
-# what has to be there, and of which type
-_FIELDS: dict[str, Any] = {
-    "model": {"name": str},
-    "target": {"name": str, "title": str},
-    "precision": str,
-    "quantization": str,
-    "rest": str,
-    "nvidia": {
-        "library": str,
-        "versions": list,
-        "compute_capability": str,
-        "typing": str,
-        "dla_cores": int,
-        "use_dla": bool,
-        "workspace_bytes": int,
-    },
-    "inputs": list,
-    "outputs": list,
-    "profiles": dict,
-    "plugins": list,
-    "parity": dict,
-    "files": dict,
-    "manifest_sha256": str,
-}
+_MOST_NAMED = 5
 # what `--allow` can waive: the reason why each is refused otherwise
 WAIVERS = {
     "version": "calibration cache, graph and kernels were made for the other release",
@@ -85,6 +62,13 @@ class Manifest:
             )
         return (self.folder / name).read_bytes()
 
+    def text(self, name: str) -> str:
+        """A listed file's content as text; DeviceError where it is none."""
+        try:
+            return self.data(name).decode()
+        except UnicodeDecodeError as error:
+            raise DeviceError(f"{name}: not UTF-8 ({error}); copy the folder again") from None
+
 
 def read_manifest(folder: Path) -> Manifest:
     """The folder's manifest; DeviceError when there is none or it isn't one this script reads."""
@@ -103,26 +87,14 @@ def read_manifest(folder: Path) -> Manifest:
             f"{path}: schema version {found!r}, this finish.py reads {MANIFEST_SCHEMA}; use the "
             "finish.py that came with this folder"
         )
-    wrong = _wrong_fields(content, _FIELDS, "")
+    wrong = list(wrong_fields(content))
+    if not wrong and not content["nvidia"]["versions"]:
+        wrong = ["nvidia.versions is empty"]
     if wrong:
-        raise DeviceError(f"{path}: {'; '.join(wrong)}; build the bundle again on the host")
+        raise DeviceError(
+            f"{path}: {'; '.join(wrong[:_MOST_NAMED])}; build the bundle again on the host"
+        )
     return Manifest(folder, content)
-
-
-def _wrong_fields(content: dict[str, Any], fields: dict[str, Any], within: str) -> list[str]:
-    wrong = []
-    for name, kind in fields.items():
-        value = content.get(name)
-        if isinstance(kind, dict):
-            if not isinstance(value, dict):
-                wrong.append(f"{within}{name} is no table")
-            else:
-                wrong += _wrong_fields(value, kind, f"{within}{name}.")
-        elif name not in content:
-            wrong.append(f"{within}{name} is missing")
-        elif not isinstance(value, kind):
-            wrong.append(f"{within}{name} is {value!r}, not of type {kind.__name__}")
-    return wrong
 
 
 def file_sha256(path: Path) -> str:
@@ -186,19 +158,22 @@ def _added(manifest: Manifest) -> list[str]:
     return found
 
 
-def check_version(manifest: Manifest, installed: str, *, exact: bool, allow: Sequence[str]) -> str:
+def check_version(
+    manifest: Manifest, installed: str, *, exact: bool, allow: Sequence[str], ranges: bool = True
+) -> str:
     """Nothing ("") when the library's release is one the folder is for; else RefusedError with both
     values.
 
     exact: major.minor.patch of the first release, which a calibration cache names; else major.minor
-    of any. Where "version" is allowed the refusal is returned as a note.
+    of any. ranges: whether scales could go in without a cache. Where "version" is allowed the
+    refusal is returned as a note.
     """
     versions = [str(version) for version in manifest.nvidia["versions"]]
     library = manifest.nvidia["library"]
     if exact:
         fits = release(installed)[:3] == release(versions[0])[:3]
         wanted = f"{versions[0]} (exactly: its calibration cache names it)"
-        hint = ", or leave the cache out with --scales ranges"
+        hint = ", or leave the cache out with --scales ranges" if ranges else ""
     else:
         fits = any(release(installed)[:2] == release(version)[:2] for version in versions)
         wanted, hint = ", ".join(versions), ""

@@ -110,7 +110,16 @@ def load_parity(folder: Path) -> ParityData:
         raise DeviceError(
             f"{folder}: arrays with {sorted(counts)} samples; build the bundle again on the host"
         )
+    odd = [f"{n!r} is {x.dtype}" for table in tables for n, x in table.items() if not _is_real(x)]
+    if set(tables[1]) != set(tables[2]):
+        odd.append(f"reference has {sorted(tables[1])}, simulated {sorted(tables[2])}")
+    if odd:
+        raise DeviceError(f"{folder}: {odd[0]}; build the bundle again on the host")
     return ParityData(*tables)
+
+
+def _is_real(x: np.ndarray) -> bool:
+    return x.dtype.kind in "biuf"
 
 
 class Runs(NamedTuple):

@@ -128,7 +128,7 @@ def _headers(environment: Mapping[str, str], version: str) -> str:
         found = [re.search(_HEADER_NUMBER.format(part), text) for part in ("MAJOR", "MINOR")]
         numbers = tuple(int(match.group(1)) for match in found if match)
         if numbers != release(version)[:2]:
-            said = ".".join(str(number) for number in numbers)
+            said = ".".join(str(number) for number in numbers) or "an unknown version"
             raise DeviceError(
                 f"{file}: headers of TensorRT {said}, and TensorRT {version} runs here; set "
                 "TENSORRT_INCLUDE to the folder of the headers of that version"

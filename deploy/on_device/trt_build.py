@@ -6,6 +6,7 @@ import time
 from typing import Any
 
 from deploy.on_device.device_error import DeviceError
+from deploy.on_device.int8_layers import all_float
 from deploy.on_device.trt_config import (
     builder_config,
     check_plan,
@@ -30,7 +31,7 @@ from deploy.on_device.trtexec_log import unscaled_tensors
 
 _REFUSED_CACHE = (
     "the calibration cache was ignored: TensorRT asked for samples, so it doesn't accept the "
-    "header {!r}"
+    "header {!r}; it takes one that names its very release alone"
 )
 
 
@@ -62,8 +63,11 @@ def build_plan(trt: Any, plan: BuildPlan) -> Built:
     save_timing_cache(config, plan)
     del parser
     problems += _overlooked(logged(log, "WARNING"), implicit)
+    if on_dla and not any(on_dla.values()):
+        problems.append("no layer runs on the DLA, which this engine is for")
     content = bytes(engine)
     layers = _layers(trt, log, content, plan)
+    problems += all_float(plan, layers)
     messages += [*implicit.messages, *logged(log, "WARNING")]
     return Built(content, layers, messages, problems, time.time() - started, on_dla)
 

@@ -13,6 +13,8 @@ from deploy.on_device.trt_plan import BuildPlan
 
 # the flag that lets TensorRT use a type where it chooses types itself
 _TYPE_FLAGS = {"int8": "INT8", "fp16": "FP16", "bf16": "BF16", "fp8": "FP8"}
+# a layer's precision in a list, as the library calls the type
+LAYER_TYPES = {"int8": "INT8", "fp16": "HALF", "fp32": "FLOAT", "bf16": "BF16"}
 
 
 def check_plan(trt: Any, plan: BuildPlan) -> None:
@@ -39,6 +41,13 @@ def check_plan(trt: Any, plan: BuildPlan) -> None:
     for kind in (plan.precision, plan.rest) if plan.typing == "weak" else ():
         if kind != "fp32" and not hasattr(trt.BuilderFlag, _TYPE_FLAGS[kind]):
             raise DeviceError(f"{kind}, which {version} doesn't have")
+    known = [kind for kind, name in LAYER_TYPES.items() if hasattr(trt.DataType, name)]
+    for layer, kind in plan.layer_precisions.items():
+        if kind not in known:
+            raise DeviceError(
+                f"layer {layer!r} of the list in {kind!r}, and {version} has {', '.join(known)}; "
+                "build the bundle again on the host"
+            )
     if plan.use_dla and plan.precision not in ("int8", "fp16"):
         raise DeviceError(f"a DLA with {plan.precision}; it computes in int8 and fp16 alone")
 
@@ -89,9 +98,10 @@ def _set_compatibility(trt: Any, config: Any, plan: BuildPlan) -> None:
 def _use_dla(trt: Any, builder: Any, config: Any, plan: BuildPlan) -> None:
     """Layers go to the DLA where it takes them, and to the GPU otherwise."""
     if plan.dla_core >= builder.num_DLA_cores:
+        there = builder.num_DLA_cores
+        instead = "give a smaller number" if there else "build for the target of this device's GPU"
         raise DeviceError(
-            f"DLA core {plan.dla_core}, and {version_text(trt)} sees {builder.num_DLA_cores} here; "
-            "build without DLA"
+            f"DLA core {plan.dla_core}, and {version_text(trt)} sees {there} here; {instead}"
         )
     config.default_device_type = trt.DeviceType.DLA
     config.DLA_core = plan.dla_core

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from deploy.on_device.calibration_cache import cache_scales, cache_with
+from deploy.on_device.trt_config import LAYER_TYPES
 from deploy.on_device.trt_network import (
     is_float_value,
     layer_inputs,
@@ -27,7 +28,6 @@ _UNTYPED = (
     *("TRIP_LIMIT", "ITERATOR", "RECURRENCE", "LOOP_OUTPUT"),
     *("CONDITION", "CONDITIONAL_INPUT", "CONDITIONAL_OUTPUT"),
 )
-_KINDS = {"int8": "INT8", "fp16": "HALF", "fp32": "FLOAT", "bf16": "BF16"}
 
 
 @dataclass
@@ -66,6 +66,9 @@ def set_implicit(trt: Any, network: Any, config: Any, plan: BuildPlan) -> Implic
             if name not in known and name not in more
         ],
     )
+    if listed and not any(kind == "int8" for _, kind in typed):
+        wanted = sum(kind == "int8" for kind in kinds.values())
+        found.problems.append(f"none of the {wanted} layers listed in INT8 is one of the network's")
     if listed:
         constraint = "OBEY" if plan.obey else "PREFER"
         config.set_flag(getattr(trt.BuilderFlag, f"{constraint}_PRECISION_CONSTRAINTS"))
@@ -128,7 +131,7 @@ def _set_types(trt: Any, network: Any, typed: list[tuple[Any, str]]) -> None:
     for layer, kind in typed:
         if layer_kind(layer) in _UNTYPED or not _computes(layer):
             continue
-        layer.precision = getattr(trt.DataType, _KINDS[kind])
+        layer.precision = getattr(trt.DataType, LAYER_TYPES[kind])
         for i, tensor in enumerate(layer_outputs(layer)):
             read = readers.get(tensor.name, [])
             inside = int8.issuperset(read) and not tensor.is_network_output

@@ -8,7 +8,12 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
-from deploy.on_device.device_error import DeviceError, MissingLibraryError, NoDeviceError
+from deploy.on_device.device_error import (
+    UNIMPORTABLE,
+    DeviceError,
+    MissingLibraryError,
+    NoDeviceError,
+)
 from deploy.on_device.running_library import promote_symbols
 
 _INSTALL = {
@@ -28,7 +33,7 @@ def load_library(name: str) -> Any:
     for module in _MODULES.get(name, (name,)):
         try:
             return importlib.import_module(module)
-        except ImportError as error:
+        except UNIMPORTABLE as error:
             reasons.append(str(error))
     raise MissingLibraryError(
         "{} can't be imported ({}); {}".format(name, reasons[0], _INSTALL.get(name, "install it"))

@@ -22,6 +22,7 @@ MOVES = ("SHUFFLE", "IDENTITY", "SLICE", "SQUEEZE", "UNSQUEEZE", "CAST")
 WEIGHTED_LAYERS = ("CONVOLUTION", "DECONVOLUTION", "MATRIX_MULTIPLY", "FULLY_CONNECTED")
 # how the parser calls tensors between the layers of one node
 MADE_UP = ("(Unnamed Layer*", "ONNXTRT_")
+_NUMBERED = re.compile(r"(.+)_\d+")
 _NODE = re.compile(r"\[ONNX Layer: ([^\]]*)\]")
 
 
@@ -30,6 +31,10 @@ def layers_of_nodes(network: Any, names: Iterable[str]) -> dict[str, list[Any]]:
     found: dict[str, list[Any]] = {name: [] for name in names}
     layers = network_layers(network)
     node_of = [_node_of(layer, found) for layer in layers]
+    named = {layer.name: layer for layer in layers}
+    for i, layer in enumerate(layers):
+        if node_of[i] is None:
+            node_of[i] = _beside(layer, named, found)
     for one, other in _inner_links(layers):
         # both ends of a made-up tensor are of the same node
         for near, far in ((one, other), (other, one)):
@@ -48,6 +53,18 @@ def _node_of(layer: Any, names: Mapping[str, Any]) -> str | None:
         return str(layer.name)
     noted = [name for name in _NODE.findall(getattr(layer, "metadata", "")) if name in names]
     return noted[0] if len(noted) == 1 else None
+
+
+def _beside(layer: Any, named: Mapping[str, Any], names: Mapping[str, Any]) -> str | None:
+    """The node of which a layer is one of several alike, as the slices of a Split are: the first
+    has its name, the others a number behind it, and 8.5 notes nothing else (onnx-tensorrt 7583da4c,
+    registerLayer). They read the same values; sizes that are free come in beside these."""
+    found = _NUMBERED.fullmatch(layer.name)
+    first = named.get(found.group(1)) if found and found.group(1) in names else None
+    if first is None or layer_kind(first) != layer_kind(layer):
+        return None
+    read = [[tensor.name for tensor in layer_inputs(one)[:1]] for one in (first, layer)]
+    return str(first.name) if read[0] == read[1] else None
 
 
 def _inner_links(layers: list[Any]) -> list[tuple[int, int]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
+from deploy.on_device.calibration_cache import cache_scales
+
 
 @dataclass
 class BuildPlan:
@@ -40,6 +42,24 @@ class BuildPlan:
     use_ranges: bool = False
     obey: bool = False
     tf32: bool = False
+
+    def tell_beside(self, cache: str, precisions: dict[str, str], way: str = "") -> None:
+        """INT8 by a cache and a precision per layer; way: how its scales go in, "cache" or
+        "ranges", "" for the better one here (`usual_scales`)."""
+        self.quantization = "implicit"
+        self.cache, self.scales = cache, cache_scales(cache)
+        self.layer_precisions = precisions
+        self.use_ranges = (way or usual_scales(self.use_dla)) == "ranges"
+
+
+def usual_scales(use_dla: bool) -> str:
+    """How INT8's scales beside a float graph go in, "cache" or "ranges".
+
+    As dynamic ranges on a GPU: they need no header that fits the release to the last digit, and
+    are set tensor by tensor, so that a name the network doesn't have is seen. As the cache on a
+    DLA: NVIDIA's documented recipe there.
+    """
+    return "cache" if use_dla else "ranges"
 
 
 @dataclass

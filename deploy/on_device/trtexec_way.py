@@ -9,13 +9,14 @@ import shutil
 import subprocess
 import tempfile
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from deploy.on_device.device_error import DeviceError
+from deploy.on_device.int8_layers import all_float
 from deploy.on_device.manifest_check import release
 from deploy.on_device.trt_layers import layer_rows
 from deploy.on_device.trt_plan import BuildPlan, Built
@@ -69,20 +70,20 @@ class TrtexecWay:
         started = time.perf_counter()
         for made in (files.engine, files.layers):
             _remove(made)
-        text = self._run(self.command(plan, files), _BUILD_LIMIT_S)
+        scaled = plan.scales if plan.quantization == "implicit" else None
+        text = self._run(self.command(plan, files), _BUILD_LIMIT_S, scaled)
         self._device = device_of_log(text)
-        problems = []
-        if plan.quantization == "implicit":
-            problems = cache_problems(text, plan.scales)
+        problems = [] if scaled is None else cache_problems(text, scaled)
         if not files.engine.is_file():
             raise DeviceError(f"trtexec passed and left no engine; see {self.log}")
         engine = files.engine.read_bytes()
         _remove(files.engine)
+        layers = _layers_of(files.layers)
         return Built(
             engine=engine,
-            layers=_layers_of(files.layers),
+            layers=layers,
             messages=complaints(text),
-            problems=problems,
+            problems=[*problems, *all_float(plan, layers)],
             seconds=time.perf_counter() - started,
         )
 
@@ -105,10 +106,14 @@ class TrtexecWay:
             for of_one in zip(*rows)
         ]
 
-    def _run(self, command: Sequence[str], limit_s: int) -> str:
+    def _run(
+        self, command: Sequence[str], limit_s: int, scaled: Collection[str] | None = None
+    ) -> str:
+        """The output. scaled: the tensors of the cache that this is told, if it is."""
         text = self._output(command, limit_s)
         if "&&&& PASSED" not in text:
-            said = "; ".join(complaints(text)[:3]) or "nothing to say why"
+            of_cache = [] if scaled is None else cache_problems(text, scaled)
+            said = "; ".join([*of_cache, *complaints(text)][:3]) or "nothing to say why"
             raise DeviceError(f"trtexec failed: {said}; the whole output is in {self.log}")
         return text
 

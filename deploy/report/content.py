@@ -123,7 +123,10 @@ def _evidence(
     target, machine = findings.target, properties.get("device_name", "this machine")
     samples = f"Judged on {findings.parity.samples} samples: {findings.parity.about}."
     if device is not None:
-        return device_evidence(device, samples, target.title) + list(target.notes)
+        shown = device_evidence(device, samples, target.title)
+        if on_dla := properties.get("on_dla"):
+            shown.append(f"The DLA takes {on_dla} of the network, the GPU the others.")
+        return [*shown, *target.notes]
     said = [samples]
     if target.host:
         said.append(f"Built, run and timed on this machine ({machine}).")

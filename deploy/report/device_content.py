@@ -6,7 +6,7 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from deploy.nvidia.device import more_moved
+from deploy.nvidia.device import more_moved, said_of_eight_bits
 from deploy.nvidia.settings import RUNGS
 from deploy.precisions import in_words
 from deploy.target import QUANTIZED
@@ -32,6 +32,7 @@ def device_content(findings: Findings) -> dict[str, Any] | None:
         "engine_built": device.engine is not None,
         "vendor_layers": [asdict(row) for row in device.vendor],
         "moved": dict(device.moved),
+        "eight_bits": device.eight_bits,
         "quantization": manifest["quantization"],
         "rest": manifest["rest"],
         "nvidia": manifest["nvidia"],
@@ -56,11 +57,12 @@ def device_evidence(content: dict[str, Any], samples: str, title: str) -> list[s
             f"finish.py built, checked and timed the engine on {device.get('name', 'the device')} "
             f"with {library} {device.get('version', version)}, on {report['parity']['samples']} "
             "samples; what it found is under Device. Accuracy, gates and layer errors on this page "
-            "are of the simulation on the host."
+            f"are of {'the simulation on the host' if content['absent'] else 'the engine before'}."
         )
         return said
     if not content["absent"]:
-        return said
+        counted = content.get("eight_bits")
+        return [*said, f"In its engine {said_of_eight_bits(counted)}."] if counted else said
     said.append(
         f"The device is not here ({content['absent']}). ONNX Runtime ran the graph that is sent to "
         "it, as the device is to compute it; the device itself may round otherwise, and its speed "

@@ -123,3 +123,28 @@ def test_the_stored_engine_gives_what_was_judged(int8: Path, here: Any) -> None:
     with Runner(here.trt, (int8 / "engine/model.engine").read_bytes()) as runner:
         rows = [runner.run({"image": samples[i : i + 1]})["logits"] for i in range(len(samples))]
     assert np.array_equal(np.concatenate(rows), judged)
+
+
+@pytest.mark.slow
+def test_int8_and_fp8_are_compared_by_turns(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each is asked for by its flag, and `deploy bench` says by the GPU's clock which is faster."""
+    monkeypatch.setattr("deploy.nvidia.device.no_gpu", lambda: "")
+    gpu = Gpu(90, "H100")
+    gpu.kernel_ms = {"fp8": 0.1}
+    names = [str(tmp_path / precision) for precision in ("int8", "fp8")]
+    with installed("10.16.1", gpu=gpu, memory="cuda-python"):
+        for name in names:
+            words = ["build", DIGITS / "digits.onnx", "--target", "h100", f"--{Path(name).name}"]
+            words += [*DATA, "--effort", "fast", "-o", name]
+            assert run([str(word) for word in words]) == 0
+        capsys.readouterr()
+        assert run(["bench", *names, "--rounds", "20", "--json"]) == 0
+    said = capsys.readouterr()
+    rows = json.loads(said.out)["candidates"]
+    assert {row["of_device"] for row in rows.values()} == {True}
+    kernels = {n: len(content(Path(n))["layers"]) for n in names}
+    assert rows[names[0]]["median_ms"] == pytest.approx(0.25 * kernels[names[0]])
+    assert rows[names[1]]["median_ms"] < 0.25 * kernels[names[1]]
+    assert "by the GPU's own clock" in said.err

@@ -23,6 +23,7 @@ DIGITS = Path(__file__).resolve().parents[2] / "examples" / "digits"
 # TensorRT, compute capability, target, precision
 DEVICES = [
     ("8.5.2", 72, "xavier", "fp16"),
+    ("8.5.2", 72, "xavier", "int8"),
     ("8.6.1", 70, "v100", "int8"),
     ("10.3.0", 87, "orin", "int8"),
     ("11.4.0", 80, "a100", "int8"),
@@ -48,10 +49,12 @@ def nvcc(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture(autouse=True)
 def nothing_compiled() -> Iterator[None]:
-    """A process keeps what it compiled."""
-    libraries._tensorrt_library.cache_clear()
+    """A process keeps what it compiled, and the folder it lies in."""
+    for kept in (libraries._tensorrt_library, libraries._scratch):
+        kept.cache_clear()
     yield
-    libraries._tensorrt_library.cache_clear()
+    for kept in (libraries._tensorrt_library, libraries._scratch):
+        kept.cache_clear()
 
 
 def headers(folder: Path, version: str) -> None:

@@ -194,7 +194,7 @@ class TestBuild:
         assert kept.name == "timing-tensorrt-10.3.0-sm87.cache"
         assert b"conv1" in kept.read_bytes()
 
-    def test_a_dla(self) -> None:
+    def test_a_dla(self, tmp_path: Path) -> None:
         chosen = settings(dla_cores=2, use_dla=True, batch=1)
         gpu = Gpu(87, dla_cores=2)
         with (
@@ -202,6 +202,21 @@ class TestBuild:
             trt.build(residual(), chosen, "fp16") as engine,
         ):
             assert engine.run(FEEDS)["y"].shape == (1, 5)
+            share = engine.properties()["on_dla"]
+            taken, count = (int(word) for word in share.split() if word.isdigit())
+            assert 0 < taken < count
+            engine.save(tmp_path)
+            with trt.load(tmp_path, chosen, "fp16") as loaded:
+                assert loaded.properties()["on_dla"] == share
+
+    def test_a_dla_that_takes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        chosen = settings(dla_cores=2, use_dla=True, batch=1)
+        with installed("10.3", memory="cuda-python", gpu=Gpu(87, dla_cores=2)) as here:
+            monkeypatch.setattr(
+                here.trt.IBuilderConfig, "can_run_on_DLA", lambda self, layer: False
+            )
+            with pytest.raises(BuildError, match=r"no layer runs on the DLA.*another target"):
+                trt.build(residual(), chosen, "fp16")
 
 
 class TestOnDisk:

@@ -5,16 +5,15 @@ from __future__ import annotations
 import re
 
 import numpy as np
-import onnx.shape_inference
 import pytest
 from helpers import (
     assert_fuses,
     assert_same_numbers,
     assert_skips,
     feeds_for,
-    model_from,
     ops,
 )
+from images import image_model
 
 from deploy.artifacts.model import Model
 from deploy.backends import ov
@@ -64,11 +63,7 @@ def first_conv(
         "rz": np.uint8(0),
         "v": random.integers(-127, 128, (2, out, 1, 1)).astype(np.int8),
     }
-    used = {name: v for name, v in values.items() if re.search(rf"[(,] ?{name}[,)]", text)}
-    made = model_from(text, used)
-    for output in made.proto.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    return Model(onnx.shape_inference.infer_shapes(made.proto), made.name)
+    return image_model(text, values)
 
 
 GEOMETRIES = {

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
-
 import numpy as np
-import onnx.shape_inference
 import pytest
 from helpers import assert_fuses, assert_same_numbers, assert_skips, model_from, ops, weight
+from images import image_model
 
 from deploy.artifacts.model import Model
 from deploy.fuse import fuse
@@ -26,11 +24,7 @@ def first_conv(
 ) -> Model:
     text = f"g (float[{image}] x) => (float[N,5,P,Q] y) {{ {body.format(attrs=attrs)} }}"
     values = {"w": weight(5, channels, *kernel), "b": weight(5, seed=1)}
-    used = {name: v for name, v in values.items() if re.search(rf"[(,] ?{name}[,)]", text)}
-    made = model_from(text, used)
-    for output in made.proto.graph.output:
-        output.type.tensor_type.ClearField("shape")
-    return Model(onnx.shape_inference.infer_shapes(made.proto), made.name)
+    return image_model(text, values)
 
 
 GEOMETRIES = {

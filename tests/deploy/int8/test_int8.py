@@ -91,6 +91,18 @@ def test_the_fastest_that_passes() -> None:
     assert list(shipped.graphs) == ["equalized", "uncorrected", "quantized"]
 
 
+@pytest.mark.parametrize("layers, said", [(3, ""), (5, ", with more layers in 8 bits")])
+def test_an_equally_fast_one_is_named(layers: int, said: str) -> None:
+    class Level(Stages):
+        def race(self, listed: Sequence[Candidate]) -> Race:
+            figures = {"excited-bf16": (3, 1.01), "all": (layers, 1.0), "bf16": (0, 2.0)}
+            rows = [Entry(n, "", "int8" if k else n, k, 5, ms) for n, (k, ms) in figures.items()]
+            return Race(tuple(figures), tuple(rows), True)
+
+    reason = ship(Level([], lambda c: True)).choice.reason
+    assert reason.endswith(f"the speed of bf16; all is as fast, within the noise{said}")
+
+
 def test_a_faster_one_that_misses_a_gate_is_passed_over() -> None:
     shipped = ship(Stages(["all-bf16", "all", "bf16"], lambda c: c.name == "all"))
     assert shipped.choice.chosen == "all"

@@ -11,9 +11,15 @@ from tiny_models import conv, model, node
 from deploy.artifacts.model import Model
 from deploy.errors import MissingBackendError, RecipeError
 from deploy.nvidia import device
-from deploy.nvidia.device import check_sizes, judged_as, more_moved, no_gpu
+from deploy.nvidia.device import (
+    check_sizes,
+    judged_as,
+    more_moved,
+    no_gpu,
+    said_of_eight_bits,
+)
 from deploy.progress import Progress
-from deploy.target import Target, with_batch
+from deploy.target import Precision, Target, with_batch
 
 
 def test_a_machine_without_a_driver_says_so_plainly(tmp_path: Path) -> None:
@@ -61,16 +67,18 @@ class TestOnTheDevice:
         assert target.backend == "reference"
         assert "sm_90" in absent and "sm_87" in absent
 
-    def test_a_cache_is_left_to_finish(self) -> None:
-        with installed("8.5.2", sm=72):
-            target, absent = judged_as(Target.load("xavier"), "int8")
-        assert target.backend == "reference"
-        assert "built by finish.py" in absent
-
-    def test_float_needs_no_cache(self) -> None:
-        with installed("8.5.2", sm=72):
-            target, absent = judged_as(Target.load("xavier"), "fp16")
-        assert (target.backend, absent) == ("trt", "")
+    @pytest.mark.parametrize("precision", ["int8", "fp16"])
+    @pytest.mark.parametrize(
+        ("name", "version", "sm"),
+        [("xavier", "8.5.2", 72), ("xavier-dla", "8.5.2", 72), ("orin-dla", "10.3.0", 87)],
+    )
+    def test_a_cache_is_no_reason(
+        self, name: str, version: str, sm: int, precision: Precision
+    ) -> None:
+        with installed(version, sm=sm):
+            target, absent = judged_as(Target.load(name), precision)
+        assert (target.backend, target.host, absent) == ("trt", True, "")
+        assert target.quantization == Target.load(name).quantization
 
 
 def test_tensorrt_rtx_is_missed_before_anything_runs(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,6 +92,15 @@ def test_tensorrt_rtx_is_missed_before_anything_runs(monkeypatch: pytest.MonkeyP
 def test_more_traffic_than_fp16_is_told_in_numbers() -> None:
     words = more_moved({"int8": 900_000, "fp16": 300_000})
     assert "3.0x the bytes" in words and "0.90 against 0.30 MB" in words
+
+
+def test_layers_that_were_to_be_in_8_bits_are_named() -> None:
+    found: dict[str, object] = {"kind": "INT8", "layers_int8": 5, "layers_float": 4, "not_int8": []}
+    assert said_of_eight_bits(found) == "5 of 9 layers run in INT8"
+    others = [{"name": f"conv{i}", "reason": "TensorRT chose fp16, kernel k"} for i in range(4)]
+    said = said_of_eight_bits({**found, "not_int8": others})
+    assert said.startswith("5 of 9 layers run in INT8; 4 that were to don't: conv0 (TensorRT chose")
+    assert "conv2 (" in said and "conv3" not in said and said.endswith(", 1 more")
 
 
 class TestSizes:

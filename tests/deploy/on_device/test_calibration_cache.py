@@ -40,6 +40,10 @@ def test_nothing_more_leaves_it_as_it_is() -> None:
         ("TRT-8502-EntropyCalibration2\ninput: 3b81", "cache line 'input: 3b81'"),
         ("TRT-8502-EntropyCalibration2\nno colon", "cache line 'no colon'"),
         ("TRT-8502-EntropyCalibration2\nx: 3e80zz00", "not `tensor: <8 hexadecimal digits>`"),
+        ("TRT-8502-EntropyCalibration2\nx: 00000000", "scale 0 of 'x', and a scale is a positive"),
+        ("TRT-8502-EntropyCalibration2\nx: bf800000", "scale -1 of 'x'"),
+        ("TRT-8502-EntropyCalibration2\nx: 7fc00000", "scale nan of 'x'"),
+        ("TRT-8502-EntropyCalibration2\nx: 7f800000", "scale inf of 'x'"),
     ],
 )
 def test_another_text_is_refused(text: str, reason: str) -> None:

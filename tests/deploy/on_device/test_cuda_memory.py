@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
+from importlib.machinery import ModuleSpec
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import pytest
@@ -127,6 +129,43 @@ def test_no_gpu(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
     only(monkeypatch, modules(way, Gpu(devices=0)))
     with pytest.raises(NoDeviceError, match="no NVIDIA GPU here: "):
         open_device_memory()
+
+
+class Unloadable:
+    """An import hook: a module that ends in an error of its own."""
+
+    def __init__(self, name: str, error: Exception) -> None:
+        self.name, self.error = name, error
+
+    def find_spec(self, name: str, path: Any = None, target: Any = None) -> ModuleSpec | None:
+        if name == self.name:
+            raise self.error
+        return None
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        OSError("libcurand.so.10: cannot open shared object file"),
+        AttributeError("module 'numpy' has no attribute 'bool'"),
+        RuntimeError("module compiled against another numpy"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_a_module_that_ends_in_an_error_of_its_own(
+    error: Exception, gpu: Gpu, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    only(monkeypatch, make_cuda_python(gpu))
+    monkeypatch.delitem(sys.modules, "pycuda")
+    monkeypatch.setattr(sys, "meta_path", [Unloadable("pycuda", error), *sys.meta_path])
+    memory = open_device_memory()
+    assert memory.device_name() == "Orin"
+    memory.close()
+    only(monkeypatch, {})
+    monkeypatch.delitem(sys.modules, "pycuda")
+    with pytest.raises(MissingLibraryError, match="neither pycuda nor cuda-python") as caught:
+        open_device_memory()
+    assert str(error) in str(caught.value)
 
 
 def test_no_module_names_both(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -92,6 +92,7 @@ def test_a_cache_needs_its_very_release(tmp_path: Path) -> None:
         assert finish(folder, "--scales", "cache") == 3
     (problem,) = device_report(folder)["problems"]
     assert "tensorrt 8.5.3.1 is installed, this folder is for 8.5.2 (exactly" in problem
+    assert "or leave the cache out with --scales ranges" in problem
     assert not (folder / "model.engine").exists()
 
 

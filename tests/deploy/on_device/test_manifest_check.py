@@ -61,7 +61,7 @@ def test_a_manifest_that_is_no_json(folder: Path) -> None:
         (lambda c: c.update(schema_version=2), "schema version 2, this finish.py reads 1"),
         (lambda c: c["nvidia"].pop("typing"), r"nvidia\.typing is missing"),
         (lambda c: c.update(nvidia=[]), "nvidia is no table"),
-        (lambda c: c.update(precision=8), "precision is 8, not of type str"),
+        (lambda c: c.update(precision=8), "precision is 8, not one of"),
     ],
 )
 def test_another_form_is_named(folder: Path, change: Any, reason: str) -> None:
@@ -155,3 +155,12 @@ def test_compute_capability() -> None:
 def test_release_numbers() -> None:
     assert release("8.5.2.2") == (8, 5, 2, 2)
     assert release("10.14.1.48.post1") == (10, 14, 1, 48)
+
+
+def test_a_text_that_is_none(tmp_path: Path) -> None:
+    broken = {"calibration.cache": b"TRT-8502-EntropyCalibration2\n\xff: 3f800000\n"}
+    folder = write_device(tmp_path / "device", extra_files=broken)
+    with pytest.raises(
+        DeviceError, match=r"calibration\.cache: not UTF-8 .*; copy the folder again"
+    ):
+        read_manifest(folder).text("calibration.cache")

@@ -163,6 +163,24 @@ def test_files_that_do_not_fit_together(tmp_path: Path) -> None:
         load_parity(tmp_path)
 
 
+@pytest.mark.parametrize("kind", ["U4", "S4", "complex64", "M8[s]"])
+def test_arrays_that_hold_no_numbers(tmp_path: Path, kind: str) -> None:
+    for name in ("samples", "reference", "simulated"):
+        np.savez(
+            tmp_path / f"{name}.npz", x=np.zeros((2, 2), kind if name == "reference" else "f4")
+        )
+    with pytest.raises(DeviceError, match=r"'x' is .*; build the bundle again on the host"):
+        load_parity(tmp_path)
+
+
+def test_a_simulation_of_other_outputs(tmp_path: Path) -> None:
+    """Its gate would be passed over without a word."""
+    for name, output in (("samples", "x"), ("reference", "y"), ("simulated", "z")):
+        np.savez(tmp_path / f"{name}.npz", **{output: np.zeros((2, 2), np.float32)})
+    with pytest.raises(DeviceError, match=r"reference has \['y'\], simulated \['z'\]"):
+        load_parity(tmp_path)
+
+
 def test_rounding_that_leaves_nothing_of_an_output_does_not_let_everything_pass() -> None:
     """±1 in every integer may cost all of a deep network's output; a wrong engine still fails."""
     wanted = {"rounding_sqnr_db": {"y": 2.5}, "simulated_sqnr_db": {"y": 22.0}}

@@ -115,6 +115,12 @@ def test_the_network_is_typed_as_the_plan_says(release: Release) -> None:
         (LATEST, {"quantization": "implicit"}, "a calibration cache, which TensorRT 11.4.0"),
         (XAVIER, {"quantization": "implicit"}, "implicit INT8 without a scale"),
         (XAVIER, {"use_dla": True}, "a DLA with fp32; it computes in int8 and fp16 alone"),
+        (
+            XAVIER,
+            {"layer_precisions": {"*": "fp16", "conv": "bf16"}},
+            "'conv' of the list in 'bf16', and TensorRT 8.5.2 has int8, fp16, fp32; build the",
+        ),
+        (T4, {"layer_precisions": {"*": "int7"}}, r"layer '\*' of the list in 'int7'"),
     ],
 )
 def test_what_a_version_cannot_do(release: Release, fields: dict[str, Any], reason: str) -> None:
@@ -202,9 +208,22 @@ class TestDla:
 
     def test_no_such_core(self) -> None:
         plan = implicit_plan(XAVIER, use_dla=True, dla_core=2)
-        reason = r"DLA core 2, and TensorRT 8\.5\.2 sees 2 here"
+        reason = r"DLA core 2, and TensorRT 8\.5\.2 sees 2 here; give a smaller number"
         with XAVIER.on(dla_cores=2) as here, pytest.raises(DeviceError, match=reason):
             build_plan(here.trt, plan)
+
+    def test_no_core_at_all(self) -> None:
+        reason = "DLA core 0, and .* sees 0 here; build for the target of this device's GPU"
+        with XAVIER.on() as here, pytest.raises(DeviceError, match=reason):
+            build_plan(here.trt, implicit_plan(XAVIER, use_dla=True))
+
+    def test_an_engine_of_which_it_takes_nothing(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        with XAVIER.on(dla_cores=2) as here:
+            monkeypatch.setattr(
+                here.trt.IBuilderConfig, "can_run_on_DLA", lambda self, layer: False
+            )
+            built = build_plan(here.trt, implicit_plan(XAVIER, use_dla=True))
+        assert built.problems == ["no layer runs on the DLA, which this engine is for"]
 
 
 class TestTimingCache:

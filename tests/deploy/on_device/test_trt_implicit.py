@@ -48,6 +48,19 @@ class Layer:
         self.num_outputs, self.get_output = len(outputs), outputs.__getitem__
 
 
+def test_slices_of_free_sizes_are_known_by_what_they_read() -> None:
+    """Where a size is free a slice takes it as an input, each its own."""
+    x, sizes = Tensor("x"), [Tensor(f"size{i}") for i in range(2)]
+    layers = [
+        Layer("split", "SLICE", [x, sizes[0]], [Tensor("a")]),
+        Layer("split_3", "SLICE", [x, sizes[1]], [Tensor("b")]),
+        Layer("split_4", "SLICE", [sizes[1]], [Tensor("c")]),
+    ]
+    found = layers_of_nodes(Network(layers), ["split"])
+    assert [layer.name for layer in found["split"]] == ["split", "split_3"]
+    assert [layer.name for layer in found["*"]] == ["split_4"]
+
+
 class Network:
     """Layers by their number."""
 
@@ -281,6 +294,45 @@ class TestNodes:
         assert said.messages == [
             "'swish' isn't INT8 as listed: the parser made 2 layers without weights of it"
         ]
+
+    @pytest.mark.parametrize("use_dla", [False, True])
+    def test_a_list_of_which_nothing_is_there(self, use_dla: bool) -> None:
+        """Every layer is float then, whatever the cache says."""
+        listed = {"*": "fp16", "gone": "int8", "lost": "int8"}
+        plan = implicit_plan(XAVIER, layer_precisions=listed, use_dla=use_dla)
+        with XAVIER.on(dla_cores=2) as here:
+            built = build_plan(here.trt, plan)
+        said = ["none of the 2 layers listed in INT8 is one of the network's"]
+        if not use_dla:
+            said.append("no layer runs in INT8, which this engine is for: all are fp16")
+        assert built.problems == said
+
+    @pytest.mark.parametrize("release", WEAK.values(), ids=WEAK)
+    def test_every_part_of_a_split_is_int8(self, release: Release) -> None:
+        """8.5 notes no node beside a layer; a node that is only called alike isn't one of them."""
+        made = model(
+            [
+                node("Split", ["x"], ["a", "b", "c"], name="split", axis=1),
+                node("Split", ["c"], ["d", "e"], name="split_7", axis=1),
+                node("Relu", ["x"], ["r"], name="split_8"),
+                node("Concat", ["b", "a", "d", "e", "r"], ["y"], name="join", axis=1),
+            ],
+            {"x": [1, 6, 4]},
+            {"y": [1, 12, 4]},
+        )
+        plan = BuildPlan(
+            made.serialized,
+            precision="int8",
+            quantization="implicit",
+            scales=dict.fromkeys("xabcdery", 0.5),
+            layer_precisions={"*": "fp32", "split": "int8", "join": "int8"},
+        )
+        with release.on() as here:
+            network, _, said = given(here.trt, plan)
+            kinds = {x.get_output(0).name: x.precision.name for x in network_layers(network)}
+        assert said.problems == []
+        assert {kinds[name] for name in "abc"} == {"INT8"}
+        assert {kinds[name] for name in "der"} == {"FLOAT"}
 
     def test_a_listed_node_that_is_gone_is_told(self) -> None:
         plan = implicit_plan(XAVIER)

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import ctypes
+import importlib
 import sys
 from pathlib import Path
 
@@ -50,6 +51,22 @@ def test_no_library_says_what_to_install(name: str, monkeypatch: pytest.MonkeyPa
     pip = f"pip install {name.replace('_', '-')}"
     with pytest.raises(MissingLibraryError, match=f"{name} can't be imported .*{pip}"):
         load_library(name)
+
+
+@pytest.mark.parametrize(
+    "error", [OSError("libnvinfer.so.8: no such file"), AttributeError("bool")]
+)
+def test_a_library_that_ends_in_an_error_of_its_own(
+    error: Exception, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fails(name: str) -> None:
+        raise error
+
+    monkeypatch.setattr(importlib, "import_module", fails)
+    with pytest.raises(
+        MissingLibraryError, match=f"tensorrt can't be imported .{error}.; a Jetson"
+    ):
+        load_library("tensorrt")
 
 
 def test_the_log_keeps_severity_and_text() -> None:

@@ -112,6 +112,13 @@ def test_implicit_int8_by_the_cache(tmp_path: Path, trtexec: Trtexec) -> None:
     assert "--precisionConstraints=prefer '--layerPrecisions=*:fp16,conv:int8,relu:int8'" in log
 
 
+def test_int8_that_no_layer_took_fails(tmp_path: Path, trtexec: Trtexec) -> None:
+    folder = implicit(tmp_path / "device")
+    assert finish(folder, "--trtexec", trtexec(float_layers=["conv", "relu"])) == 3
+    (problem,) = device_report(folder)["problems"]
+    assert problem == "no layer runs in INT8, which this engine is for: all are fp16"
+
+
 def test_a_cache_that_is_ignored_fails(tmp_path: Path, trtexec: Trtexec) -> None:
     folder = implicit(tmp_path / "device")
     tool = trtexec(accepts="TRT-8503-EntropyCalibration2", lenient=True)
@@ -120,6 +127,21 @@ def test_a_cache_that_is_ignored_fails(tmp_path: Path, trtexec: Trtexec) -> None
     assert report["status"] == "failed"
     assert "calibration.cache was ignored" in report["problems"][0]
     assert "Calibration table does not match" in report["problems"][0]
+
+
+def test_a_build_that_fails_for_it_says_so_first(tmp_path: Path, trtexec: Trtexec) -> None:
+    folder = implicit(tmp_path / "device")
+    assert finish(folder, "--trtexec", trtexec(accepts="TRT-8503-EntropyCalibration2")) == 1
+    (problem,) = device_report(folder)["problems"]
+    assert problem.startswith("trtexec failed: calibration.cache was ignored: TensorRT says")
+
+
+def test_it_is_not_told_of_what_it_does_not_take(tmp_path: Path, trtexec: Trtexec) -> None:
+    folder = implicit(tmp_path / "device")
+    assert finish(folder, "--trtexec", trtexec(version="8.5.3")) == 3
+    (problem,) = device_report(folder)["problems"]
+    assert "tensorrt 8.5.3 is installed, this folder is for 8.5.2 (exactly" in problem
+    assert "--scales ranges" not in problem
 
 
 def test_a_tensor_of_the_cache_without_a_scale_fails(tmp_path: Path, trtexec: Trtexec) -> None:
