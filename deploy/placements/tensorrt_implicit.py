@@ -2,9 +2,9 @@
 
 Layers with weights, residual Adds, and between them what pools or only moves values. Input and
 result of a pool share a range: the kernel doesn't rescale. The inputs of a sum have their own, as
-in explicit Q/DQ; a DLA wants more alike (`tensorrt_dla`). GlobalAveragePool stays float: its result is much smaller
-than its input, whose range would leave it few of the 8 bits. Relu and Clip behind an INT8 layer are
-computed in it; `deploy.nvidia.implicit` names them INT8 with it.
+in explicit Q/DQ; a DLA wants more alike (`tensorrt_dla`). GlobalAveragePool stays
+float: its result is much smaller than its input, whose range would leave it few of the 8 bits. Relu
+and Clip behind an INT8 layer are computed in it; `deploy.nvidia.implicit` names them INT8 with it.
 """
 
 from __future__ import annotations
