@@ -15,6 +15,7 @@ from deploy.artifacts.model import Model
 from deploy.artifacts.ranges import Ranges
 from deploy.audit.samples import audit
 from deploy.data import Data, open_data
+from deploy.doctor.fused_case import foreseen, fused_case
 from deploy.errors import DeployError, ParityError, RecipeError
 from deploy.fold_input import fold_input
 from deploy.fuse import fuse
@@ -163,6 +164,7 @@ class _Build:
             *unnamed_fusions(recipe, target),
             *unread(recipe, self.precision),
             *no_effect(recipe, fused),
+            *(self.foreseen(wanted, loaded, fused) if absent else ()),
         ):
             line.job.progress.caution(unheard)
         ranges = choice = audited = shipped = device = None
@@ -217,6 +219,13 @@ class _Build:
             latency=line.latency(engines, data.evaluation) if engines else {},
             tools=line.work.tools,
         )
+
+    def foreseen(self, target: Target, loaded: Model, fused: Model) -> list[str]:
+        """What only a device that isn't here would refuse, where no compiler here says it."""
+        nvidia = target.engine.nvidia
+        if nvidia is None or nvidia.library != "tensorrt":
+            return []
+        return foreseen(fused_case(self.line.source, target, self.precision, loaded, fused))
 
     def ladder(
         self, graphs: dict[str, Model], judged: Judged, ranges: Ranges | None, data: Data

@@ -2,31 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import onnx
 
 from calibrators.preprocess import Preprocess
-from deploy import registry
-from deploy.artifacts.model import Decision, Model, copy_proto
+from deploy.artifacts.model import Decision, Model
 from deploy.doctor.case import Case, Finding
 from deploy.doctor.dla_segments import Segments
 from deploy.doctor.forecast import Forecast, forecast
+from deploy.doctor.fused_case import all_rules, fused_case
 from deploy.doctor.rules.dla import segments
 from deploy.errors import ModelError
 from deploy.fold_input import fold_input
 from deploy.fuse import fuse
 from deploy.load import load, read
-from deploy.loading.shapes import Shapes, apply_shapes
+from deploy.loading.shapes import Shapes
 from deploy.noise import free_dimensions
 from deploy.nvidia.settings import RUNGS
 from deploy.precisions import quantized_as
 from deploy.simplify import simplify
-from deploy.surgery.graph import to_graph
-from deploy.surgery.lower_opset import lower_to
-from deploy.surgery.raw_input import cast_raw_inputs
 from deploy.target import QUANTIZED, Precision, Target, offered
 from deploy.target_page import proven, remains
 from deploy.widen import widen
@@ -101,8 +98,7 @@ def doctor(
     except ModelError as error:
         found = Finding("load", "stop", str(error))
         return Diagnosis(source.name, target, wanted, (found,))
-    rules = [registry.load("rule", name) for name in registry.names("rule")]
-    findings: list[Finding] = [finding for rule in rules for finding in rule(case)]
+    findings = all_rules(case)
     foretold = forecast(case)
     if foretold is not None and foretold.why_none:
         findings.append(Finding("nothing_quantized", "stop", foretold.why_none))
@@ -137,24 +133,9 @@ def case_of(
         loaded = fold_input(loaded, images)
     wide = widen(loaded) if precision in QUANTIZED else loaded
     fused = fuse(simplify(wide), target.fusions)
-    sent = _at_batch(fused, target)
-    # as the device's parser gets it (`deploy.nvidia.dialect`)
-    graph = to_graph(sent if target.engine.nvidia is None else cast_raw_inputs(sent))
-    highest = target.quantization.highest_opset
-    higher = highest is not None and fused.opset > highest
-    obstacle = lower_to(graph, highest) if higher and highest is not None else None
-    return Case(
-        target=target,
-        precision=precision,
-        raw=source.proto if raw is None else raw,
-        loaded=loaded,
-        fused=fused,
-        graph=graph,
-        obstacle=obstacle or "",
-        lowered_from=fused.opset if higher and obstacle is None else 0,
-        decisions=fused.decisions,
-        widened=wide.decisions if wide is not loaded else (),
-    )
+    found = fused_case(source, target, precision, loaded, fused)
+    written = found.raw if raw is None else raw
+    return replace(found, raw=written, widened=wide.decisions if wide is not loaded else ())
 
 
 def _load(source: Model, shapes: Shapes) -> Model:
@@ -165,22 +146,6 @@ def _load(source: Model, shapes: Shapes) -> Model:
         if spec.name not in shapes and None in spec.shape[1:]
     }
     return load(source, {**shapes, **free})
-
-
-def _at_batch(model: Model, target: Target) -> Model:
-    """The model with its free batch fixed as the engine's is."""
-    batch = target.engine.batch
-    if batch == "dynamic":
-        return model
-    proto = copy_proto(model.proto)
-    fixed = {
-        spec.name: (spec.shape[0] or batch, *spec.shape[1:])
-        for spec in model.inputs
-        if spec.shape and spec.shape[0] is None
-    }
-    free = {spec.name: spec.shape for spec in model.inputs if spec.name not in fixed}
-    apply_shapes(proto, {**free, **fixed}, model.name)
-    return model.derive(proto, model.decisions)
 
 
 def _rewrites(decisions: tuple[Decision, ...]) -> tuple[Rewritten, ...]:

@@ -153,13 +153,20 @@ def _typed(model: Model, target: Target, precision: Precision) -> Model:
         made = half_float8(model)
     else:
         made = half_rest(model, rest) if precision == "int8" else convert_float(model, rest)
-    highest = target.quantization.highest_opset
-    if highest is not None and made.opset > highest:
-        raise BuildError(
-            f"{model.name}: {rest} needs opset {made.opset} in the graph, target {target.name!r} "
-            f"reads up to {highest}; build with --fp16"
-        )
+    if problem := too_new(made, rest, target):
+        raise BuildError(problem)
     return made.derive(made.proto, [*model.decisions, *made.decisions])
+
+
+def too_new(typed: Model, rest: Precision, target: Target) -> str:
+    """That the device doesn't read the opset a graph in `rest` has to be written in; or ""."""
+    highest = target.quantization.highest_opset
+    if highest is None or typed.opset <= highest:
+        return ""
+    return (
+        f"{typed.name}: {rest} needs opset {typed.opset} in the graph, target {target.name!r} "
+        f"reads up to {highest}; build with --fp16"
+    )
 
 
 def _fused(model: Model, target: Target) -> Model:

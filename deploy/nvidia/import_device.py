@@ -13,7 +13,7 @@ from deploy.artifacts.device_report import REPORT, DeviceReport
 from deploy.artifacts.ladder import Ladder
 from deploy.artifacts.ranges import Ranges
 from deploy.errors import BundleError, ParityError
-from deploy.files import folder_aside, json_bytes, write_aside
+from deploy.files import folder_aside, json_bytes, sha256_of, write_aside
 from deploy.ladder.of_device import with_device
 from deploy.nvidia.settings import RUNGS
 from deploy.report.device_content import device_evidence
@@ -44,7 +44,7 @@ def import_device(folder: Path, came_back: Path) -> Bundle:
     if report.content["status"] != "ok":
         reasons = "; ".join(map(str, report.content["problems"])) or "no reason given"
         raise ParityError(f"{came_back}: the device missed a gate: {reasons}", came_back)
-    mismatches = report.mismatches(sent)
+    mismatches = [*_other_manifest(folder / "device", came_back), *report.mismatches(sent)]
     if mismatches:
         raise BundleError(f"{came_back}: refused: {'; '.join(mismatches)}")
     missed = report.missed(sent["parity"])
@@ -59,6 +59,15 @@ def import_device(folder: Path, came_back: Path) -> Bundle:
         kept["results"] |= {"device": content["summary"]["device"]}
         write_manifest(aside, kept)
     return Bundle.load(folder)
+
+
+def _other_manifest(sent: Path, came_back: Path) -> list[str]:
+    """That the manifest which lists the files isn't the one that was sent."""
+    path = came_back / MANIFEST
+    if not path.is_file():
+        return [f"{MANIFEST} is missing in the folder"]
+    found, wanted = sha256_of(path), sha256_of(sent / MANIFEST)
+    return [f"{MANIFEST} has sha256 {found[:12]}, it was {wanted[:12]}"] if found != wanted else []
 
 
 def _changed(bundle: Bundle, came_back: Path) -> list[str]:

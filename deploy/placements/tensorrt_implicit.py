@@ -1,10 +1,10 @@
-"""What runs in INT8 where TensorRT takes no Q/DQ: on the DLA of Xavier, by calibration cache.
+"""What runs in INT8 where a calibration cache tells it, on a GPU: TensorRT 8.5 on Xavier.
 
-Layers with weights, residual Adds, and between them what pools or only moves values. The DLA wants
-equal ranges for both inputs of an elementwise sum, and for input and result of a pool (NvInfer.h of
-TensorRT 8.5 and 8.6), so these share one. GlobalAveragePool stays float: its result is much smaller
-than its input, whose range would leave it few of the 8 bits. Relu and Clip behind an INT8 layer are
-computed in it; `deploy.nvidia.implicit` names them INT8 with it.
+Layers with weights, residual Adds, and between them what pools or only moves values. Input and
+result of a pool share a range: the kernel doesn't rescale. The inputs of a sum have their own, as
+in explicit Q/DQ; a DLA wants more alike (`tensorrt_dla`). GlobalAveragePool stays
+float: its result is much smaller than its input, whose range would leave it few of the 8 bits. Relu
+and Clip behind an INT8 layer are computed in it; `deploy.nvidia.implicit` names them INT8 with it.
 """
 
 from __future__ import annotations
@@ -67,10 +67,7 @@ class _Plan:
         self.activations += [
             ActivationQuant(node, index, f"input of {node.op}") for index in range(len(inputs))
         ]
-        if node.op == "Add":
-            names = tuple(tensor.name for tensor in inputs)
-            self.shared.append(SharedScale(names, "the DLA adds values of equal ranges"))
-        else:
+        if node.op != "Add":
             self.weights.append(WeightQuant(node, 1, output_channel_axis(node)))
         self.integers.add(result(node).name)
 
@@ -90,7 +87,7 @@ class _Plan:
         ]
         if node.op in _POOLS:
             names = (moved[0].name, node.outputs[0].name)
-            self.shared.append(SharedScale(names, "the DLA pools into the range it reads"))
+            self.shared.append(SharedScale(names, "a pool gives values of the range it reads"))
         self.integers |= {t.name for t in node.outputs}
 
     def _read_in_graph(self, node: gs.Node) -> bool:

@@ -162,14 +162,18 @@ def cxx_compiler() -> str:
 
 
 def _tensorrt_include(nvidia: Nvidia) -> Path:
-    """The folder of NvInfer.h, of the device's major release."""
+    """The folder of NvInfer.h, of the device's major release; TENSORRT_INCLUDE may also be one with
+    a <version>/include per release, as the tests take it."""
     given = os.environ.get("TENSORRT_INCLUDE", "")
     wanted = nvidia.versions[0]
     if not given:
         raise MissingBackendError(
             f"TENSORRT_INCLUDE isn't set; give it the folder of NvInfer.h of TensorRT {wanted}"
         )
-    version = Path(given) / "NvInferVersion.h"
+    releases = (wanted, ".".join(wanted.split(".")[:2]))
+    folders = [Path(given), *(Path(given) / release / "include" for release in releases)]
+    folder = next((f for f in folders if (f / "NvInferVersion.h").is_file()), Path(given))
+    version = folder / "NvInferVersion.h"
     if not version.is_file():
         raise RecipeError(f"TENSORRT_INCLUDE={given}: has no NvInferVersion.h; give its folder")
     text = version.read_text(encoding="utf-8", errors="replace")
@@ -179,7 +183,7 @@ def _tensorrt_include(nvidia: Nvidia) -> Path:
         raise RecipeError(
             f"TENSORRT_INCLUDE={given}: has the headers of TensorRT {seen}, the target has {wanted}"
         )
-    return Path(given)
+    return folder
 
 
 def _openvino_files() -> tuple[Path, Path]:

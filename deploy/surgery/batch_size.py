@@ -24,6 +24,9 @@ def with_fixed_batch(model: Model, size: int) -> Model:
     for dimension in (d for v in ports for d in v.type.tensor_type.shape.dim):
         if dimension.dim_param in names:
             dimension.dim_value = size
+        elif dimension.dim_value < 0:
+            # how PaddlePaddle's exporter writes a free size, which inference takes for a number
+            dimension.Clear()
     del proto.graph.value_info[:]
     return model.derive(verified(proto, model.name), model.decisions)
 

@@ -191,7 +191,8 @@ class TestNvidia:
         target = Target.load(name)
         assert target.backend == ("rtx" if name.startswith("rtx") else "trt")
         implicit = target.quantization.form == "implicit"
-        assert target.placement == ("tensorrt_implicit" if implicit else "tensorrt")
+        by_cache = "tensorrt_dla" if name.endswith("-dla") else "tensorrt_implicit"
+        assert target.placement == (by_cache if implicit else "tensorrt")
         assert target.instruction_set.split(" ")[0] == f"sm_{nvidia(name).sm}"
         assert not target.host
 

@@ -166,8 +166,9 @@ class TestTensorRt:
         with pytest.raises(kind, match=reason):
             build_tensorrt(["shuffle_depthwise"], ORIN, tmp_path)
 
+    @pytest.mark.parametrize("within", [".", "10.3.0/include", "10.3/include"])
     def test_cmake_gets_device_folders_and_headers(
-        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+        self, within: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         script = f"""echo "$@" >> {tmp_path}/calls
         [ "$1" = --build ] && echo made > "$2/libonnx_deploy_plugins.so" || /bin/mkdir -p "$4" """
@@ -175,7 +176,9 @@ class TestTensorRt:
         program(tmp_path / "bin", "nvcc", "exit 0")
         monkeypatch.setenv("PATH", str(tmp_path / "bin"))
         monkeypatch.setenv("TENSORRT_INCLUDE", str(tmp_path))
-        (tmp_path / "NvInferVersion.h").write_text("#define TRT_MAJOR_ENTERPRISE 10\n")
+        include = tmp_path / within
+        include.mkdir(parents=True, exist_ok=True)
+        (include / "NvInferVersion.h").write_text("#define TRT_MAJOR_ENTERPRISE 10\n")
         made = build_tensorrt(["se_pointwise", "shuffle_depthwise"], ORIN, tmp_path)
         assert made.read_text() == "made\n"
         first = (tmp_path / "calls").read_text().splitlines()[0]
@@ -183,8 +186,8 @@ class TestTensorRt:
             str(registry.path("plugin", name).parent)
             for name in ("se_pointwise", "shuffle_depthwise")
         )
-        wanted = ("CUDA_ARCHS=87", f"PLUGINS={folders}", f"TENSORRT_INCLUDE={tmp_path}")
-        assert all(f"-D{each}" in first for each in wanted)
+        wanted = ("CUDA_ARCHS=87", f"PLUGINS={folders}", f"TENSORRT_INCLUDE={include} ")
+        assert all(f"-D{each}" in f"{first} " for each in wanted)
         assert not (tmp_path / "cmake").exists()
 
     def test_a_failing_build_says_where_it_is_written_down(

@@ -36,3 +36,10 @@ def test_another_dimension_of_the_same_name_follows() -> None:
     )
     assert with_fixed_batch(free, 5).outputs[0].shape == (5, 5)
     assert with_fixed_batch(free, 5).inputs[1].shape == (4, 5)
+
+
+def test_an_output_of_a_free_size_that_is_written_as_minus_one() -> None:
+    free = model([node("Relu", ["x"], ["y"])], {"x": ["N", 3, "T"]}, {"y": [-1, 3, -1]})
+    fixed = with_fixed_batch(free, 2)
+    assert fixed.inputs[0].shape == (2, 3, None)
+    assert fixed.outputs[0].shape == (2, 3, None)
