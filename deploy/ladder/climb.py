@@ -274,9 +274,10 @@ class _Climb:
         return Rung(name, stage, against, outputs, own, *allowed, tuple(culprits), tuple(tensors))
 
     def limit(self, output: str, rung: str) -> tuple[float | None, str]:
-        """The threshold of an output, which holds for what is shipped and all on the way to it."""
+        """The threshold of an output, which holds for what is shipped and all that leads to it; a
+        graph that is still to be corrected is held to none."""
         limits = self.way.limits
-        if rung == self.first or not limits:
+        if rung in (self.first, "uncorrected") or not limits:
             return None, ""
         least = limits.get(output, limits.get(""))
         return (None, "") if least is None else (least, self.way.limits_from)

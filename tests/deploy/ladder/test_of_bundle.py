@@ -83,6 +83,11 @@ def test_with_the_model_and_other_data(bundle: Path) -> None:
     assert not found.broken
     assert not found.passed
     assert "needs 90" in found.verdict()
+    assert found.verdict().startswith("quantized: ")
+    limits = {rung.name: {out.limit_db for out in rung.outputs} for rung in found.rungs}
+    # what is corrected later is judged later
+    assert limits["uncorrected"] == {None}
+    assert limits["quantized"] == limits["engine"] == {90.0}
 
 
 def test_with_another_model_it_is_refused(bundle: Path, tmp_path: Path) -> None:
