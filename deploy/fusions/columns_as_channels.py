@@ -38,8 +38,9 @@ from deploy.surgery.rewrite import New, Replace, Skip
 FIXED_SIZES = True
 # VNNI adds four products of bytes into each of the 16 sums in a vector
 _ADDED, _SUMS = 4, 16
-# value by value, without other inputs than numbers: they do the same to a map of any shape
-_POINTWISE = ("Relu", "Clip", "HardSwish", "HardSigmoid", "LeakyRelu", "Elu", "Sigmoid", "Tanh")
+# value by value, without other inputs than numbers: they do the same to a map of any shape (an Elu
+# rounds by place in OpenVINO)
+_POINTWISE = ("Relu", "Clip", "HardSwish", "HardSigmoid", "LeakyRelu", "Sigmoid", "Tanh")
 # what works on 8 bits, channels innermost; so do convolutions of 8 bits
 _READ_AS_IT_LIES = ("Add", "MaxPool", "DequantizeLinear")
 

@@ -8,12 +8,11 @@ from typing import Any
 
 import numpy as np
 
-from deploy import registry
-from deploy.artifacts.model import TensorSpec
+from deploy.artifacts.model import Model, TensorSpec
 from deploy.artifacts.stored_arrays import array_shapes
-from deploy.build import needs_sizes
 from deploy.errors import MissingBackendError, one_line
-from deploy.packaging.served import Served, read_json
+from deploy.packaging.served import Served
+from deploy.packaging.sized import graph_of_any_size, rewritten_for_sizes
 
 # the same arithmetic in another order: far above what mixing up two samples would leave
 _LEAST_DB = 40.0
@@ -23,8 +22,9 @@ _MOST_SAMPLES = 5
 def with_free_batch(served: Served, folder: Path) -> tuple[Served, str]:
     """The same engine with its batch dimension free, written into an existing folder, and "".
 
-    Where that can't be shown to be right, the engine as it is and why: a graph may hold its batch
-    size in a Reshape, or mix the samples of a batch.
+    One that was rewritten for its fixed batch is compiled from the graph before that, if the bundle
+    keeps it. Where that can't be shown to be right, the engine as it is and why: a graph may hold
+    its batch size in a Reshape, or mix the samples of a batch.
     """
     if served.free_batch:
         return served, ""
@@ -36,41 +36,63 @@ def with_free_batch(served: Served, folder: Path) -> tuple[Served, str]:
     if not samples:
         return served, "the bundle has no two stored samples to prove it on"
     core = _core()
-    try:
-        freed = core.read_model(served.files["model.xml"])
-        own = {node.get_friendly_name() for node in freed.get_ordered_ops()}
-        freed.reshape({port: [-1, *list(port.get_partial_shape())[1:]] for port in freed.inputs})
-    except RuntimeError as error:
-        return served, f"OpenVINO can't free its batch ({one_line(error, 120)})"
-    reason = _changed_shape(freed, served) or _changed_numbers(core, freed, served, samples)
-    if reason:
-        return served, reason
-    _steady_names(freed, served, own)
-    import openvino as ov
-
-    ov.save_model(freed, folder / "model.xml", compress_to_fp16=False)
+    plain, why = graph_of_any_size(served), ""
+    for graph in (None,) if plain is None else (plain, None):
+        why = _freed_engine(core, served, graph, samples, folder)
+        if not why:
+            break
+    else:
+        return served, why
+    sized = rewritten_for_sizes(served) if graph is None else []
     files = {part: folder / part for part in ("model.xml", "model.bin")}
-    freed_specs = [tuple(_freed(s) for s in specs) for specs in (served.inputs, served.outputs)]
-    return replace(served, inputs=freed_specs[0], outputs=freed_specs[1], files=files), ""
+    inputs, outputs = (tuple(_freed(s) for s in specs) for specs in (served.inputs, served.outputs))
+    return replace(served, inputs=inputs, outputs=outputs, files=files, sized=tuple(sized)), ""
 
 
 def slow_when_free(served: Served) -> list[str]:
-    """A note where the bundle's engine was rewritten for its fixed batch; it says what to do."""
-    rows = read_json(served.bundle.folder / "engine" / "settings.json").get("rewritten")
-    applied = (
-        str(row.get("rule"))
-        for row in (rows if isinstance(rows, list) else [])
-        if isinstance(row, dict) and row.get("outcome") == "applied"
-    )
-    known = registry.names("fusion")
-    found = sorted({name for name in applied if name in known and needs_sizes(name)})
-    if not found:
+    """A note where a freed engine is still rewritten for its fixed batch; it says what to do."""
+    if not served.sized:
         return []
     note = (
-        f"the engine was rewritten for a batch of 1 ({', '.join(found)}) and is slower with a free "
-        "one; for requests of any batch build it with --batch dynamic"
+        f"the engine was rewritten for a batch of 1 ({', '.join(served.sized)}) and is slower with "
+        "a free one; for requests of any batch build it with --batch dynamic"
     )
     return [note]
+
+
+def _freed_engine(
+    core: Any,
+    served: Served,
+    plain: Model | None,
+    samples: list[dict[str, np.ndarray]],
+    folder: Path,
+) -> str:
+    """Write the shipped engine, or that graph, with a free batch into the folder; "", or why it
+    can't be shown to be right."""
+    import openvino as ov
+
+    try:
+        freed = core.read_model(served.files["model.xml"] if plain is None else plain.serialized)
+        own = _names(freed, plain)
+        freed.reshape({port: [-1, *list(port.get_partial_shape())[1:]] for port in freed.inputs})
+        reason = _changed_shape(freed, served)
+    except RuntimeError as error:
+        return f"OpenVINO can't free its batch ({one_line(error, 120)})"
+    reason = reason or _changed_numbers(core, freed, served, samples)
+    if not reason:
+        _steady_names(freed, served, own)
+        half = plain is not None and served.precision == "fp16"
+        ov.save_model(freed, folder / "model.xml", compress_to_fp16=half)
+    return reason
+
+
+def _names(engine: Any, plain: Model | None) -> set[str]:
+    """The names that aren't OpenVINO's own numbering: the shipped engine's, or the graph's."""
+    if plain is None:
+        return {node.get_friendly_name() for node in engine.get_ordered_ops()}
+    graph = plain.proto.graph
+    values = [*graph.input, *graph.output, *graph.initializer, *graph.node]
+    return {v.name for v in values} | {o for node in graph.node for o in node.output}
 
 
 def _freed(spec: TensorSpec) -> TensorSpec:

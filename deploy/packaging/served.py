@@ -49,7 +49,7 @@ class Served:
     """runtime: the library the server needs. files: what lies in a version folder, by its name
     there. libraries: plugin kernels. samples: the shape of one sample per input, batch 1.
     tensorrt: the release the plan was built with, "10.16.1"; jetpack: of a Jetson. largest_batch:
-    of a plan's profile.
+    of a plan's profile. sized: fusions for a batch of 1 in an engine whose batch was freed.
     """
 
     bundle: Bundle
@@ -64,6 +64,7 @@ class Served:
     tensorrt: str = ""
     jetpack: str = ""
     largest_batch: int = 0
+    sized: tuple[str, ...] = ()
 
     @property
     def precision(self) -> str:
