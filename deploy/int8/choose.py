@@ -72,6 +72,7 @@ def choose(
     feeds: Callable[[Engine], Mapping[str, np.ndarray]],
     *,
     needed: Collection[str] = (),
+    rivals: Collection[str] = (),
     preference: Sequence[str] = (),
     budget_s: float = 20.0,
     clock: Clock = time.perf_counter,
@@ -81,7 +82,8 @@ def choose(
     times.
 
     candidates: what to compile, by name; a BuildError of the first is raised, of another noted,
-    when it runs too. feeds: what one run of an engine takes. preference: all names, the one to
+    when it runs too. feeds: what one run of an engine takes. rivals: what the winner's lead is told
+    over, so that the fastest of them comes to the final loop. preference: all names, the one to
     prefer first; in the order of `candidates` if not given. budget_s: compiling included; the first
     two and those `needed` are measured whatever it takes.
     """
@@ -91,7 +93,8 @@ def choose(
     listed = [name for name in preference or candidates if name in screened]
     finalists = sorted(listed, key=lambda name: screened[name])[:_FINALISTS]
     default = next(name for name in candidates if name in screened)
-    again = [name for name in listed if name in finalists or name == default]
+    rival = sorted((name for name in rivals if name in screened), key=lambda n: screened[n])[:1]
+    again = [name for name in listed if name in (*finalists, default, *rival)]
     final = race.loop(again, end, screen=False) if len(again) > 1 else screened
     out = {*final, *race.left_out}
     rest = {name: ms for name, ms in screened.items() if name not in out}

@@ -184,6 +184,7 @@ class Int8Stages:
                 opened,
                 lambda engine: single_run(engine.inputs, self.data.evaluation),
                 needed=_needed(models),
+                rivals=_floats(models),
                 preference=preference(entries),
                 budget_s=self.recipe.search_s,
             )
@@ -282,8 +283,11 @@ def measures(recipe: Recipe) -> bool:
 def _needed(models: Mapping[str, tuple[Candidate, Model]]) -> list[str]:
     """What is measured whatever it takes: INT8 that wasn't compared with float must not be shipped
     as the faster one, and kernels of ours are told whether they pay."""
-    floats = [n for n, (c, _) in models.items() if c.precision not in QUANTIZED and not c.plain]
-    return floats + [n for n, (c, _) in models.items() if c.plain][:1]
+    return _floats(models) + [n for n, (c, _) in models.items() if c.plain][:1]
+
+
+def _floats(models: Mapping[str, tuple[Candidate, Model]]) -> list[str]:
+    return [n for n, (c, _) in models.items() if c.precision not in QUANTIZED and not c.plain]
 
 
 def _has_plugins(candidate: Candidate, model: Model) -> bool:

@@ -217,6 +217,7 @@ REFUSALS = {
         first_conv(reader="", end="y = GlobalMaxPool(rd)"),
         "by GlobalMaxPool",
     ),
+    "an Elu rounds by place": (first_conv(chain="rd = Elu(c)"), "read by Elu in float"),
     "clipped to what is computed": (
         first_conv(
             reader="u = DequantizeLinear(v, w0, z0) m = ReduceMax<keepdims=0>(x)",

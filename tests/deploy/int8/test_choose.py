@@ -157,6 +157,16 @@ class TestOrder:
         found = chosen(World(), {"a": (5.0,), **fast})
         assert {m.name for m in found.measured if m.final} == set("abcde")
 
+    def test_so_is_the_fastest_rival(self) -> None:
+        """A lead over the best float engine isn't told from a few rounds."""
+        world = World()
+        ms = {**dict.fromkeys("abcde", 1.0), "fp32": 9.0, "bf16": 5.0}
+        openers = {name: world.engine(name, each) for name, each in ms.items()}
+        rivals = ("fp32", "bf16")
+        found = choose(openers, lambda _: FEEDS, rivals=rivals, budget_s=1e6, clock=world.clock)
+        assert {m.name for m in found.measured if m.final} == {*"abcd", "bf16"}
+        assert {m.name: m.rounds for m in found.measured}["bf16"] == 100
+
 
 class TestLoop:
     def test_candidates_take_turns_twice_each(self) -> None:
